@@ -1,0 +1,116 @@
+"""Settings, read from the environment (prefix `PARTYLINE_`) or from the file named by `PARTYLINE_ENV_FILE`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AnyHttpUrl, Field, SecretStr, TypeAdapter, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import DotEnvSettingsSource
+
+DEFAULT_ELIGIBILITY_FILE = Path(__file__).with_name("eligibility.toml")
+ROLES = ("gateway", "fanout", "sender", "janitor")
+_URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
+
+
+class Settings(BaseSettings):
+    """Every setting of the hub, with its default. The names are fixed by the API contract."""
+
+    model_config = SettingsConfigDict(env_prefix="PARTYLINE_", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address the HTTP server listens on")
+    port: int = Field(8080, ge=0, le=65535, description="its port; 0 takes a free one")
+    public_url: str = Field(
+        "http://127.0.0.1:8080",
+        description="how providers reach this hub; Twilio signs over exactly this URL",
+    )
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL 15 or later; empty runs the embedded server under DATA_DIR"
+    )
+    data_dir: Path = Field(Path("data"), description="embedded database, generated keys, spool")
+    admin_key: SecretStr | None = Field(None, description="operator's API key; generated under DATA_DIR when empty")
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="base64 AES-256 keys, comma-separated: the first encrypts, all decrypt; generated when empty",
+    )
+    roles: Annotated[tuple[str, ...], NoDecode] = Field(ROLES, description="what this process does")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line shown")
+    log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or for people")
+    open_metrics: bool = Field(False, description="serve /metrics without the operator's key")
+
+    meta_app_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="secrets of the Meta app, comma-separated during rotation"
+    )
+    meta_verify_token: SecretStr | None = Field(None, description="the word Meta repeats in its handshake")
+    meta_access_token: SecretStr | None = Field(None, description="permanent token of the system user")
+    meta_api_url: str | None = Field(None, description="another Graph API (the simulator); empty is Meta's")
+    twilio_account_sid: str | None = Field(None, description="account the numbers belong to")
+    twilio_auth_token: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="auth tokens, comma-separated during rotation: the first sends, all verify"
+    )
+    twilio_api_url: str | None = Field(None, description="another Twilio API (the simulator); empty is Twilio's")
+
+    allow_private_endpoints: str = Field(
+        "off",
+        description="off, on, or networks (10.0.0.0/8,127.0.0.0/8) where subscribers may live, plain http there",
+    )
+    eligibility_file: Path = Field(DEFAULT_ELIGIBILITY_FILE, description="which services may share a number (rule A3)")
+    delivery_timeout: float = Field(15.0, gt=0, le=120, description="seconds a subscriber has to answer")
+    delivery_concurrency: int = Field(32, ge=1, le=1000, description="deliveries in flight per subscription")
+    send_concurrency: int = Field(20, ge=1, le=100, description="sends to providers in flight per process")
+    send_timeout: float = Field(30.0, gt=0, le=120, description="seconds a provider has to take a message")
+    ingest_queue: int = Field(10_000, ge=1, description="webhooks waiting for the database before Meta gets 503")
+    secret_overlap: int = Field(86_400, ge=0, description="seconds an old signing secret stays live after rotation")
+    inbound_key_days: int = Field(45, ge=30, description="days a provider item is known as seen (rule B4)")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then the file that `PARTYLINE_ENV_FILE` names."""
+        path = os.environ.get("PARTYLINE_ENV_FILE")
+        if not path:
+            return init_settings, env_settings
+        if not Path(path).is_file():
+            raise ValueError(f"PARTYLINE_ENV_FILE names {path}, which is not a file")
+        return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=path)
+
+    @field_validator("secret_keys", "roles", "meta_app_secrets", "twilio_auth_token", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("admin_key", "database_url", "meta_verify_token", "meta_access_token", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("twilio_account_sid", "meta_api_url", "twilio_api_url", mode="before")
+    @classmethod
+    def _blank_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("roles")
+    @classmethod
+    def _known_roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = set(value) - set(ROLES)
+        if unknown or not value:
+            raise ValueError(f"roles are {', '.join(ROLES)}; not {', '.join(sorted(unknown)) or 'none at all'}")
+        return value
+
+    @field_validator("public_url", "meta_api_url", "twilio_api_url")
+    @classmethod
+    def _url_without_slash(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        _URL.validate_python(value)
+        return value.rstrip("/")

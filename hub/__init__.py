@@ -1,0 +1,1 @@
+"""The hub: takes in, stores, fans out, answers."""

@@ -1,0 +1,109 @@
+"""How things are written in events and API answers, under the names the contract fixes; always the whole truth.
+
+What a viewer may see of it is decided later, by `hub.domain.masking`.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from hub.domain import window
+from hub.domain.ids import public_id
+from hub.store.contacts import Contact
+from hub.store.messages import MessageDraft
+
+
+def contact(value: Contact) -> dict[str, Any]:
+    """A contact with all its addresses."""
+    return {
+        "id": public_id("con", value.id),
+        "name": value.name,
+        "addresses": [{"type": a.type, "value": a.value} for a in value.addresses],
+    }
+
+
+def conversation(
+    conversation_id: UUID, medium: str, sequence: int, last_customer_at: datetime | None
+) -> dict[str, Any]:
+    """A conversation as events carry it; `sequence` is the event's own number."""
+    return {
+        "id": public_id("cnv", conversation_id),
+        "medium": medium,
+        "sequence": sequence,
+        "reply_window_expires_at": window.expires_at(medium, last_customer_at),
+        "picked_up_by": None,
+    }
+
+
+def message(row: Mapping[str, Any], statuses: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """A stored message."""
+    view: dict[str, Any] = {
+        "id": public_id("msg", row["id"]),
+        "direction": row["direction"],
+        "medium": row["medium"],
+        "type": row["type"],
+        "origin": row["origin"],
+        "sequence": row["sequence"],
+        "author": author(row["author_service_id"], row["author_name"]),
+        "agent": agent(row["agent_id"], row["agent_name"]),
+        "provider_id": row["provider_id"],
+        "provider_time": row["provider_time"],
+        "created_at": row["created_at"],
+        **orjson.loads(row["content"]),
+    }
+    if row["status"] is not None:
+        view["status"] = row["status"]
+        view["status_times"] = status_times(row["created_at"], statuses)
+        view["error"] = orjson.loads(row["error"]) if row["error"] else None
+    if row["raw"] is not None:
+        view["raw"] = orjson.Fragment(row["raw"])
+    view |= {name: row[name] for name in ("conflict", "unrouted") if row[name]}
+    view |= {name: row[name] for name in ("edited_at", "deleted_at") if row[name]}
+    return view
+
+
+def received_message(draft: MessageDraft) -> dict[str, Any]:
+    """A message that was just taken in: the same names as `message`, without a second look at the database."""
+    view: dict[str, Any] = {
+        "id": public_id("msg", draft.id),
+        "direction": draft.direction,
+        "medium": draft.medium,
+        "type": draft.type,
+        "origin": draft.origin,
+        "sequence": draft.sequence,
+        "author": None,
+        "agent": None,
+        "provider_id": draft.provider_id,
+        "provider_time": draft.provider_time,
+        "created_at": draft.created_at,
+        **draft.content,
+    }
+    if draft.status is not None:
+        view["status"] = draft.status
+    if draft.raw is not None:
+        view["raw"] = orjson.Fragment(draft.raw)
+    if draft.unrouted:
+        view["unrouted"] = True
+    return view
+
+
+def author(service_id: UUID | None, name: str | None) -> dict[str, Any] | None:
+    """The service a message came from; None for customers and for what was sent past the hub."""
+    return {"service_id": public_id("svc", service_id), "name": name} if service_id else None
+
+
+def agent(agent_id: str | None, name: str | None) -> dict[str, Any] | None:
+    """The person who wrote it, by their service's word."""
+    return {"id": agent_id, "name": name} if agent_id or name else None
+
+
+def status_times(created_at: datetime, statuses: Sequence[Mapping[str, Any]]) -> dict[str, datetime]:
+    """When each status was reached: by the provider's clock where it told, else when the hub heard."""
+    times = {"queued": created_at}
+    for row in statuses:
+        if row["status"]:
+            times.setdefault(row["status"], row["provider_time"] or row["at"])
+    return times

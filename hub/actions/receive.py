@@ -1,0 +1,418 @@
+"""Verb: take a batch of providers' items in, in one transaction (rules B2 to B8).
+
+Order of work: find the numbers, drop what was seen before, find or make contacts and conversations, lock the
+conversations, number and store everything in the order it came, append the events. What cannot be taken in is
+quarantined and harms nobody else.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from hub.actions import describe
+from hub.actions.report_status import Report, StatusBook
+from hub.actions.resolve import Directory, Thread, ThreadKey, identity, reply_address, resolve
+from hub.domain.errors import NotFound
+from hub.domain.events import Event, EventDraft
+from hub.domain.ids import new_id, parse_id, public_id
+from hub.store import contacts, conversations, event_log, inbound, messages
+from hub.store.contacts import Contact
+from hub.store.conversations import ConversationState
+from hub.store.inbound import Quarantined, key_digest
+from hub.store.messages import MessageDraft
+from hub.store.pool import Connection, TryAgain
+from hub.store.routes import ChannelRoute, Route, find_routes
+from providers import base
+from providers.base import (
+    Item,
+    MessageDeleted,
+    MessageEdited,
+    MessageReceived,
+    ReactionChanged,
+    StatusReported,
+    Unparsed,
+)
+
+Talk = MessageReceived | MessageEdited | MessageDeleted | ReactionChanged
+_STALE_ATTEMPTS: Final = 3
+_CHANGE_EVENTS: Final[dict[type, str]] = {
+    MessageEdited: "message.edited",
+    MessageDeleted: "message.deleted",
+    ReactionChanged: "reaction.changed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One item, with the webhook it came in."""
+
+    item: Item
+    provider: str
+    request: base.WebhookRequest
+    route: base.Route
+
+
+@dataclass(slots=True)
+class Received:
+    """What became of a batch. `learned` is for the directory, once the transaction is committed."""
+
+    events: list[Event] = field(default_factory=list)
+    learned: dict[ThreadKey, Thread] = field(default_factory=dict)
+    fresh: int = 0
+    duplicates: int = 0
+    quarantined: list[Quarantined] = field(default_factory=list)
+
+
+async def receive(conn: Connection, directory: Directory, arrivals: Sequence[Arrival], now: datetime) -> Received:
+    """Take the batch in. Raises `TryAgain` when it lost against another process: nothing is stored then."""
+    result = Received()
+    routes = await find_routes(conn, {a.item.sender for a in arrivals if not isinstance(a.item, Unparsed)})
+    accepted = _sort_out(arrivals, routes, result)
+    await inbound.add_quarantined(conn, result.quarantined)
+    fresh = await _drop_known(conn, accepted, result)
+    if fresh:
+        batch = _Batch(conn, directory, now, result)
+        await batch.take(fresh)
+    return result
+
+
+Accepted = tuple[Talk | StatusReported, Route, str]
+"""An item, where it goes, and the provider it came from."""
+
+
+def _sort_out(arrivals: Sequence[Arrival], routes: dict[base.SenderRef, Route], result: Received) -> list[Accepted]:
+    """Part what can be taken in from what must be quarantined, and why (B5)."""
+    accepted: list[Accepted] = []
+    for arrival in arrivals:
+        item = arrival.item
+        if isinstance(item, Unparsed):
+            result.quarantined.append(_quarantined(arrival, item.reason, item.detail, item.raw, is_note=item.is_note))
+            continue
+        route = routes.get(item.sender)
+        if route is None:
+            result.quarantined.append(_misplaced(arrival, item))
+        elif not isinstance(item, StatusReported) and not item.customer.is_known:
+            result.quarantined.append(_isolated(arrival, "no_customer", "the item names no customer"))
+        else:
+            accepted.append((item, route, arrival.provider))
+    return accepted
+
+
+def _misplaced(arrival: Arrival, item: Talk | StatusReported) -> Quarantined:
+    if not item.sender.external_ids:
+        return _isolated(arrival, "no_number", "the item does not say which number it is for")
+    return _isolated(arrival, "unknown_number", f"no sender {item.sender.external_ids[0][:40]!r} is registered")
+
+
+def _isolated(arrival: Arrival, reason: str, detail: str) -> Quarantined:
+    raw = arrival.route.isolate(arrival.request, arrival.item.key)
+    return _quarantined(arrival, reason, detail, raw, is_note=False)
+
+
+def _quarantined(arrival: Arrival, reason: str, detail: str, raw: bytes, *, is_note: bool) -> Quarantined:
+    return Quarantined(
+        key_digest(f"{arrival.item.key}:{reason}"),
+        arrival.provider,
+        arrival.request.path,
+        arrival.request.headers.get("content-type"),
+        reason,
+        detail,
+        raw,
+        is_note,
+    )
+
+
+async def _drop_known(conn: Connection, accepted: Sequence[Accepted], result: Received) -> list[Accepted]:
+    """What was never taken in before, once each, in order (B4)."""
+    first: dict[bytes, Accepted] = {}
+    for entry in accepted:
+        first.setdefault(key_digest(entry[0].key), entry)
+    new = await inbound.add_keys(conn, list(first))
+    result.fresh = len(new)
+    result.duplicates = len(accepted) - len(new)
+    return [entry for key, entry in first.items() if key in new]
+
+
+def _time(at: float | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
+class _Batch:
+    """The working state of one transaction over fresh items."""
+
+    def __init__(self, conn: Connection, directory: Directory, now: datetime, result: Received) -> None:
+        self.conn = conn
+        self.directory = directory
+        self.now = now
+        self.result = result
+        self.threads: dict[ThreadKey, Thread] = {}
+        self.states: dict[UUID, ConversationState] = {}
+        self.contacts: dict[UUID, Contact] = {}
+        self.drafts: list[EventDraft] = []
+        self.stored: list[MessageDraft] = []
+        self.authors: dict[str, UUID] = {}
+        self.targets: dict[tuple[UUID, str], Any] = {}
+        self.edits: list[tuple[UUID, MessageEdited | MessageDeleted]] = []
+        self.book = StatusBook({})
+
+    async def take(self, fresh: Sequence[Accepted]) -> None:
+        """Do all of it, and write it."""
+        talk = [(item, route) for item, route, _ in fresh if not isinstance(item, StatusReported)]
+        reports = [(item, provider) for item, _, provider in fresh if isinstance(item, StatusReported)]
+        found = await self._find_messages(reports)
+        await self._lock_threads(talk, {conversation_id for _, conversation_id in found.values()})
+        await self._look_up(talk, found)
+        for item, route, provider in fresh:
+            if isinstance(item, StatusReported):
+                self._report(item, found.get(item.key))
+            else:
+                self._talk(item, route, provider)
+        await self._write(reports, found)
+
+    # Reading and locking
+
+    async def _find_messages(self, reports: Sequence[tuple[StatusReported, str]]) -> dict[str, tuple[UUID, UUID]]:
+        """The outbound message, and its conversation, that each status is about: by the hub's id where the provider
+        hands it back and it is not some other message's, else by the provider's id.
+        """
+        if not reports:
+            return {}
+        by_provider = await messages.find_sent_as(
+            self.conn, {(provider, item.provider_id) for item, provider in reports if item.provider_id}
+        )
+        hub_ids = {item.key: hub_id for item, _ in reports if (hub_id := _hub_id(item))}
+        by_hub = await messages.find_outbound(self.conn, set(hub_ids.values()))
+        found = {}
+        for item, provider in reports:
+            known = by_provider.get((provider, item.provider_id or ""))
+            row = by_hub.get(hub_ids[item.key]) if item.key in hub_ids else None
+            if known is None and row and row["provider"] == provider and row["provider_id"] in {None, item.provider_id}:
+                known = row["id"], row["conversation_id"]
+            if known:
+                found[item.key] = known
+        return found
+
+    async def _lock_threads(self, talk: Sequence[tuple[Talk, Route]], others: set[UUID]) -> None:
+        """Lock every conversation of the batch, having made sure that what we remember of it still stands."""
+        wanted = {
+            (channel.id, route.medium, identity(item.customer)): (route, item.customer)
+            for item, route in talk
+            for channel in route.channels
+        }
+        names = {identity(item.customer): item.customer.name for item, _ in talk if item.customer.name}
+        self.threads = {key: thread for key in wanted if (thread := self._remembered(key, names.get(key[2])))}
+        for _ in range(_STALE_ATTEMPTS):
+            missing = {key: want for key, want in wanted.items() if key not in self.threads}
+            learned = await resolve(self.conn, list(missing.values())) if missing else {}
+            self.threads |= learned
+            self.result.learned |= learned
+            ids = {thread.conversation.id for thread in self.threads.values()} | others
+            self.states = await conversations.lock(self.conn, ids)
+            stale = [key for key, thread in self.threads.items() if self._is_stale(thread)]
+            if not stale:
+                return
+            self.directory.forget(stale)
+            for key in stale:
+                del self.threads[key]
+        raise TryAgain("the contacts of this batch keep changing")
+
+    def _remembered(self, key: ThreadKey, name: str | None) -> Thread | None:
+        thread = self.directory.find(key)
+        return thread if thread and name in {None, thread.contact.name} else None
+
+    def _is_stale(self, thread: Thread) -> bool:
+        state = self.states.get(thread.conversation.id)
+        return state is None or state.generation != thread.conversation.generation
+
+    async def _look_up(self, talk: Sequence[tuple[Talk, Route]], found: dict[str, tuple[UUID, UUID]]) -> None:
+        """Whatever else this batch needs to know; most batches need nothing."""
+        if found:
+            self.book = await StatusBook.open(self.conn, {message_id for message_id, _ in found.values()})
+        missing = {self.states[conversation_id].contact_id for _, conversation_id in found.values()}
+        self.contacts = await contacts.list_contacts(self.conn, missing)
+        answered = {
+            (item.sender.provider, target)
+            for item, _ in talk
+            if isinstance(item, MessageReceived) and (target := _answered(item))
+        }
+        self.authors = await messages.find_authors(self.conn, answered)
+        self.targets = await messages.find_in_conversations(self.conn, set(self._targets(talk)))
+
+    def _targets(self, talk: Sequence[tuple[Talk, Route]]) -> Iterable[tuple[UUID, str]]:
+        for item, route in talk:
+            if isinstance(item, MessageEdited | MessageDeleted | ReactionChanged) and item.target_id:
+                for channel in route.channels:
+                    yield self._thread(item, route, channel).conversation.id, item.target_id
+
+    def _thread(self, item: Talk, route: Route, channel: ChannelRoute) -> Thread:
+        return self.threads[channel.id, route.medium, identity(item.customer)]
+
+    # One item after the other
+
+    def _talk(self, item: Talk, route: Route, provider: str) -> None:
+        """Once per channel of the number (B7)."""
+        for channel in route.channels:
+            thread = self._thread(item, route, channel)
+            state = self.states[thread.conversation.id]
+            if isinstance(item, MessageReceived):
+                self._message(item, provider, channel, thread, state)
+            else:
+                self._change(item, thread, state)
+
+    def _message(
+        self, item: MessageReceived, provider: str, channel: ChannelRoute, thread: Thread, state: ConversationState
+    ) -> None:
+        provider_time = _time(item.at)
+        if item.origin == "customer":
+            written = min(provider_time or self.now, self.now)
+            state.last_customer_at = max(state.last_customer_at or written, written)
+            state.reply_to = reply_address(item.customer)
+        is_echo = item.origin == "echo"
+        draft = MessageDraft(
+            id=new_id(),
+            number_id=state.number_id,
+            channel_id=state.channel_id,
+            conversation_id=state.id,
+            sequence=state.next_sequence(),
+            direction="outbound" if is_echo else "inbound",
+            medium=state.medium,
+            type=item.type,
+            origin=item.origin,
+            content=item.content,
+            provider=provider,
+            created_at=self.now,
+            provider_id=item.provider_id,
+            provider_time=provider_time,
+            status="sent" if is_echo else None,
+            unrouted=channel.is_unrouted,
+            raw=item.raw,
+        )
+        self.stored.append(draft)
+        data = self._data(state, thread.contact, draft.sequence)
+        data["message"] = describe.received_message(draft)
+        author = self.authors.get(_answered(item) or "")
+        if author:
+            data["answered_service_id"] = public_id("svc", author)
+        self._emit("message.received", data, state, draft.sequence, draft.id)
+
+    def _change(
+        self, item: MessageEdited | MessageDeleted | ReactionChanged, thread: Thread, state: ConversationState
+    ) -> None:
+        target = self.targets.get((state.id, item.target_id or ""))
+        data = self._data(state, thread.contact, sequence := state.next_sequence())
+        about = {"id": public_id("msg", target["id"]) if target else None, "provider_id": item.target_id}
+        if target and isinstance(item, MessageEdited | MessageDeleted):
+            self.edits.append((target["id"], item))
+        if isinstance(item, ReactionChanged):
+            data["reaction"] = {"emoji": item.emoji, "message": about, "provider_time": _time(item.at)}
+        else:
+            data["message"] = about | _changed_message(item, state, sequence, target and target["type"])
+        self._emit(_CHANGE_EVENTS[type(item)], data, state, sequence, target and target["id"])
+
+    def _report(self, item: StatusReported, found: tuple[UUID, UUID] | None) -> None:
+        if found is None:
+            return
+        message_id, conversation_id = found
+        state = self.states[conversation_id]
+        draft = self.book.take(message_id, _report(item, self.now), state, self.contacts[state.contact_id])
+        if draft:
+            self.drafts.append(draft)
+
+    def _data(self, state: ConversationState, contact: Contact, sequence: int) -> dict[str, Any]:
+        return {
+            "number": state.e164,
+            "channel_id": public_id("chn", state.channel_id),
+            "conversation": describe.conversation(state.id, state.medium, sequence, state.last_customer_at),
+            "contact": describe.contact(contact),
+        }
+
+    def _emit(
+        self, kind: str, data: dict[str, Any], state: ConversationState, sequence: int, message_id: UUID | None
+    ) -> None:
+        self.drafts.append(
+            EventDraft(
+                type=kind,
+                lane=state.id,
+                at=self.now,
+                data=data,
+                number_id=state.number_id,
+                channel_id=state.channel_id,
+                conversation_id=state.id,
+                sequence=sequence,
+                message_id=message_id,
+            )
+        )
+
+    # Writing
+
+    async def _write(self, reports: Sequence[tuple[StatusReported, str]], found: dict[str, tuple[UUID, UUID]]) -> None:
+        orphans = [(item, provider) for item, provider in reports if item.key not in found]
+        await inbound.add_orphans(self.conn, [_orphan(item, provider) for item, provider in orphans])
+        await self.book.save(self.conn)
+        await messages.add_messages(self.conn, self.stored)
+        for message_id, change in self.edits:
+            if isinstance(change, MessageEdited):
+                await messages.set_content(self.conn, message_id, change.content, self.now)
+            else:
+                await messages.set_deleted(self.conn, message_id, self.now)
+        await conversations.save(self.conn, list(self.states.values()))
+        self.result.events = await event_log.append(self.conn, self.drafts)
+
+
+def _changed_message(
+    item: MessageEdited | MessageDeleted, state: ConversationState, sequence: int, kind: str | None
+) -> dict[str, Any]:
+    return {
+        "direction": "inbound",
+        "medium": state.medium,
+        "type": kind,
+        "origin": item.origin,
+        "sequence": sequence,
+        "author": None,
+        "provider_time": _time(item.at),
+        **(item.content if isinstance(item, MessageEdited) else {}),
+    }
+
+
+def _hub_id(item: StatusReported) -> UUID | None:
+    try:
+        return parse_id("msg", item.hub_id) if item.hub_id else None
+    except NotFound:
+        return None
+
+
+def _answered(item: Talk) -> str | None:
+    """The provider id of our message that a tapped button belongs to: its payload is that author's only (C1)."""
+    if not isinstance(item, MessageReceived) or item.type not in {"button", "interactive"}:
+        return None
+    reply_to = item.content.get("reply_to")
+    return reply_to.get("provider_id") if isinstance(reply_to, dict) else None
+
+
+def _report(item: StatusReported, now: datetime) -> Report:
+    return Report(
+        status=item.status,
+        reported=item.reported,
+        at=now,
+        provider_time=_time(item.at),
+        error=item.errors[0] if item.errors else None,
+        details=item.details,
+        provider_id=item.provider_id,
+    )
+
+
+def _orphan(item: StatusReported, provider: str) -> tuple[Any, ...]:
+    details = {"errors": item.errors, "details": item.details}
+    return (
+        provider,
+        item.provider_id,
+        _hub_id(item),
+        item.status,
+        item.reported,
+        _time(item.at),
+        orjson.dumps(details).decode(),
+    )

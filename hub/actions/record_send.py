@@ -1,0 +1,74 @@
+"""Verb: write down how a provider answered a send (rules E7, E8)."""
+
+import random
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import orjson
+
+from hub.actions.report_status import Report, StatusBook
+from hub.domain.backoff import SEND_SCHEDULE, delay
+from hub.domain.events import Event, EventDraft
+from hub.store import contacts, conversations, event_log, inbound, outbox
+from hub.store.pool import Connection, Record
+from providers.base import NotTaken, OutcomeUnknown, SendError, Sent
+
+UNKNOWN_HOLDS: Final = 30.0
+"""Seconds an unknown outcome keeps what follows in its conversation waiting (E8)."""
+_RANDOM: Final = random.Random()  # noqa: S311  jitter, no secret
+
+Outcome = Sent | SendError
+
+
+async def record_send(
+    conn: Connection, message_id: UUID, conversation_id: UUID, outcome: Outcome, attempts: int, now: datetime
+) -> list[Event]:
+    """Record the outcome of one send and settle its place in the queue; statuses that came early are applied."""
+    state = (await conversations.lock(conn, [conversation_id]))[conversation_id]
+    book = await StatusBook.open(conn, [message_id])
+    contact = (await contacts.list_contacts(conn, [state.contact_id]))[state.contact_id]
+    provider = book.row(message_id)["provider"]
+    reports = [report] if (report := await _settle(conn, message_id, outcome, attempts, now)) else []
+    if isinstance(outcome, Sent):
+        parked = await inbound.take_orphans(conn, provider, outcome.provider_id)
+        reports += [_unpark(row, now) for row in parked]
+    drafts = [book.take(message_id, report, state, contact) for report in reports]
+    await book.save(conn)
+    await conversations.save(conn, [state])
+    return await event_log.append(conn, [draft for draft in drafts if isinstance(draft, EventDraft)])
+
+
+async def _settle(conn: Connection, message_id: UUID, outcome: Outcome, attempts: int, now: datetime) -> Report | None:
+    """What to report, and what becomes of the queue's row. A retry to come is no report."""
+    if isinstance(outcome, Sent):
+        await outbox.finish(conn, message_id)
+        return Report(outcome.status, outcome.status, now, provider_id=outcome.provider_id)
+    if isinstance(outcome, OutcomeUnknown):
+        await outbox.hold(conn, message_id, UNKNOWN_HOLDS)
+        return Report("unknown", "unknown", now, error=_error(outcome))
+    if isinstance(outcome, NotTaken):
+        wait = delay(SEND_SCHEDULE, attempts, _RANDOM)
+        if wait is not None:
+            await outbox.postpone(conn, message_id, max(wait, outcome.retry_after or 0))
+            return None
+    await outbox.finish(conn, message_id)
+    return Report("failed", "failed", now, error=_error(outcome))
+
+
+def _error(error: SendError) -> dict[str, str | None]:
+    return {"code": error.code, "title": error.detail, "provider_code": error.provider_code}
+
+
+def _unpark(row: Record, now: datetime) -> Report:
+    kept = orjson.loads(row["details"] or "{}")
+    errors = kept.get("errors") or [None]
+    return Report(
+        row["status"], row["reported"], now, row["provider_time"], error=errors[0], details=kept.get("details") or {}
+    )
+
+
+async def abandon(conn: Connection, message_id: UUID, conversation_id: UUID, now: datetime) -> list[Event]:
+    """A sender ended between the provider call and its record: the outcome is unknown (E8)."""
+    lost = OutcomeUnknown("sender_lost", "the process that was sending this ended before it knew")
+    return await record_send(conn, message_id, conversation_id, lost, 0, now)

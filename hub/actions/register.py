@@ -1,0 +1,82 @@
+"""Verbs of the operator: register a service or a number, take a quarantined item in after all."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+
+from hub.actions.receive import Arrival, Received, receive
+from hub.actions.resolve import Directory
+from hub.domain.errors import Conflict, NotFound
+from hub.domain.ids import new_id
+from hub.store import audit, inbound, numbers, services
+from hub.store.pool import BadData, Connection, Record, savepoint
+from hub.store.sealing import hash_api_key, new_api_key
+from hub.store.services import ServiceDraft
+from providers.base import Route, WebhookRequest
+
+OPERATOR = "operator"
+
+
+async def register_service(
+    conn: Connection,
+    *,
+    name: str,
+    plan: str,
+    product: str | None,
+    upgraded_from_standalone: bool,
+    scopes: Sequence[str],
+) -> tuple[Record, str]:
+    """Register a service; gives it and its API key, which is not kept (H3)."""
+    draft = ServiceDraft(new_id(), name, plan, product, upgraded_from_standalone, sorted(set(scopes)))
+    await services.add_service(conn, draft)
+    key = new_api_key()
+    await services.add_key(conn, new_id(), draft.id, hash_api_key(key), key[-4:])
+    await audit.add_audit(conn, OPERATOR, "service.registered", subject=name)
+    made = await services.find_service(conn, draft.id)
+    assert made is not None
+    return made, key
+
+
+async def register_number(conn: Connection, e164: str, senders: Sequence[tuple[str, str, str]]) -> UUID:
+    """Register a number and open its shared channel, without a parent, at epoch 0 (A7). Raises `Conflict`."""
+    number_id = await numbers.add_number(conn, e164)
+    if number_id is None:
+        raise Conflict("this number is registered already", code="number_exists")
+    try:
+        async with savepoint(conn):
+            await numbers.add_senders(conn, number_id, senders)
+    except BadData:
+        raise Conflict("one of these senders belongs to another number (rule A1)", code="sender_exists") from None
+    channel_id = new_id()
+    await numbers.add_channel(conn, channel_id, number_id, "shared")
+    details = orjson.dumps({"senders": senders}).decode()
+    await audit.add_audit(
+        conn, OPERATOR, "number.registered", number_id=number_id, channel_id=channel_id, subject=e164, details=details
+    )
+    return channel_id
+
+
+async def replay_quarantined(
+    conn: Connection, routes: Mapping[str, tuple[str, Route]], entry_id: int, now: datetime
+) -> Received:
+    """Parse an entry again and take it in. Raises `NotFound`, `Conflict` (`still_quarantined`)."""
+    entry = await inbound.find_quarantined(conn, entry_id)
+    if entry is None:
+        raise NotFound("there is no such quarantine entry")
+    provider, route = next(value for path, value in routes.items() if entry["path"].partition("?")[0].endswith(path))
+    headers = {"content-type": entry["content_type"]} if entry["content_type"] else {}
+    request = WebhookRequest(entry["path"], headers, bytes(entry["raw"]))
+    arrivals = [Arrival(item, provider, request, route) for item in route.parse(request)]
+    received = await receive(conn, Directory(), arrivals, now)
+    reasons = {entry.reason for entry in received.quarantined if not entry.is_note}
+    if reasons:
+        raise Conflict(
+            f"it still cannot be taken in: {', '.join(sorted(reasons))}",
+            code="still_quarantined",
+            reasons=sorted(reasons),
+        )
+    await inbound.finish_quarantined(conn, entry_id)
+    await audit.add_audit(conn, OPERATOR, "quarantine.replayed", subject=str(entry_id))
+    return received

@@ -1,0 +1,244 @@
+"""The composition root: which concrete things are plugged together, started in order and stopped in reverse."""
+
+import asyncio
+import tomllib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from aiohttp import web
+from pydantic import SecretStr
+
+import providers.twilio
+import providers.whatsapp_cloud
+from config.settings import Settings
+from hub.domain.eligibility import Rule, read_rules
+from hub.domain.endpoints import EndpointPolicy
+from hub.domain.errors import Unavailable
+from hub.fanout.client import DeliveryClient
+from hub.fanout.dispatcher import Dispatcher
+from hub.http import adapter, admin, health, ingress, problems
+from hub.http.context import CONTEXT, Context
+from hub.store.embedded import EmbeddedPostgres
+from hub.store.migrate import MigrationError, list_missing, migrate
+from hub.store.pool import Database
+from hub.store.sealing import Sealer, kept_key, new_api_key, new_secret_key
+from hub.store.spool import Spool
+from hub.workers.intake import Intake
+from hub.workers.janitor import Janitor
+from hub.workers.respool import Respool
+from hub.workers.sender import Sender
+from hub.workers.supervisor import Supervisor
+from providers.base import Provider
+
+log = structlog.get_logger()
+
+_HTTP_GRACE: Final = 3.0
+"""Seconds requests that are being answered get at shutdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A hub that runs."""
+
+    url: str
+    admin_key: str
+    database: Database
+    postgres: EmbeddedPostgres | None
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
+    """The configured database, or the embedded one, started. Raises `EmbeddedError`."""
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        database, postgres = Database(lambda: {"dsn": url}), None
+    else:
+        postgres = EmbeddedPostgres(settings.data_dir)
+        await postgres.start()
+        database = Database(lambda: dict(postgres.connect_args))
+    try:
+        await database.open()
+        yield database, postgres
+    finally:
+        await database.close()
+        if postgres:
+            await postgres.stop()
+
+
+async def run_migrations(database: Database) -> list[str]:
+    """Bring the schema up to date; gives what ran. Raises `MigrationError`, `Unavailable`."""
+    async with database.reading() as conn:
+        return await migrate(conn)
+
+
+async def _check_schema(database: Database, *, is_embedded: bool) -> None:
+    """The embedded server is brought up to date; another is left alone and must be migrated first."""
+    if is_embedded:
+        await run_migrations(database)
+        return
+    try:
+        async with database.reading() as conn:
+            missing = await list_missing(conn)
+    except Unavailable:
+        log.warning("database.away_at_start")
+        return
+    if missing:
+        names = ", ".join(migration.name for migration in missing)
+        raise MigrationError("migrations_missing", f"run 'partyline migrate' first: {names}")
+
+
+async def connect_providers(settings: Settings) -> list[Provider]:
+    """Every provider the hub knows, with its credentials."""
+    meta = await providers.whatsapp_cloud.connect(
+        app_secrets=[secret.get_secret_value() for secret in settings.meta_app_secrets],
+        verify_token=_secret(settings.meta_verify_token),
+        access_token=_secret(settings.meta_access_token),
+        api_url=settings.meta_api_url,
+        timeout=settings.send_timeout,
+        concurrency=settings.send_concurrency,
+    )
+    twilio = await providers.twilio.connect(
+        account_sid=settings.twilio_account_sid,
+        auth_tokens=[token.get_secret_value() for token in settings.twilio_auth_token],
+        public_url=settings.public_url,
+        api_url=settings.twilio_api_url,
+        timeout=settings.send_timeout,
+        concurrency=settings.send_concurrency,
+    )
+    return [meta, twilio]
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None
+
+
+def load_eligibility(settings: Settings) -> list[Rule]:
+    """The configured sharing rules (A3). Raises ValueError, OSError."""
+    return read_rules(tomllib.loads(settings.eligibility_file.read_text()))
+
+
+def admin_key(settings: Settings) -> str:
+    """The operator's key: configured, or kept under DATA_DIR."""
+    if settings.admin_key is not None:
+        return settings.admin_key.get_secret_value()
+    return kept_key(settings.data_dir, "admin_key", new_api_key())
+
+
+def sealer(settings: Settings) -> Sealer:
+    """Encrypts with the configured keys, or with the one kept under DATA_DIR. Raises `KeyProblem`."""
+    keys = [key.get_secret_value() for key in settings.secret_keys]
+    return Sealer(keys or [kept_key(settings.data_dir, "secret_key", new_secret_key())])
+
+
+def build_app(context: Context) -> web.Application:
+    """The HTTP application over a context."""
+    app = web.Application(client_max_size=ingress.MAX_BODY, middlewares=[problems.middleware])
+    app[CONTEXT] = context
+    ingress.add_routes(app, context)
+    adapter.add_routes(app)
+    admin.add_routes(app)
+    health.add_routes(app)
+    return app
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Hub]:
+    """A whole hub, from database to listening socket, until the block ends; what is in flight is finished then."""
+    async with AsyncExitStack() as stack:
+        database, postgres = await stack.enter_async_context(open_database(settings))
+        await _check_schema(database, is_embedded=postgres is not None)
+        connected = await connect_providers(settings)
+        for provider in connected:
+            stack.push_async_callback(provider.close)
+        parts = _Parts(settings, database, connected)
+        stack.push_async_callback(parts.stop)
+        url = await parts.start()
+        log.info("hub.started", url=url, roles=",".join(settings.roles))
+        yield Hub(url, parts.context.admin_key, database, postgres)
+        log.info("hub.stopping")
+
+
+class _Parts:
+    """The loops and the HTTP server of one process."""
+
+    def __init__(self, settings: Settings, database: Database, connected: Sequence[Provider]) -> None:
+        self._settings = settings
+        keys = sealer(settings)
+        policy = EndpointPolicy.parse(settings.allow_private_endpoints)
+        self._client = DeliveryClient(policy, timeout=settings.delivery_timeout)
+        self._dispatcher = Dispatcher(database, keys, self._client, concurrency=settings.delivery_concurrency)
+        publish = self._dispatcher.publish
+        self._intake = Intake(database, publish, queue_limit=settings.ingest_queue)
+        self._spool = Spool(settings.data_dir / "spool")
+        self._sender = Sender(database, {p.name: p for p in connected}, publish, concurrency=settings.send_concurrency)
+        self._janitor = Janitor(database, inbound_key_days=settings.inbound_key_days)
+        self._supervisor = Supervisor(_end_process)
+        self._runner: web.AppRunner | None = None
+        routes = {route.path: (p.name, route) for p in connected for route in p.routes}
+        self._respool = Respool(self._spool, self._intake, {path: route for path, (_, route) in routes.items()})
+        self.context = Context(
+            database=database,
+            sealer=keys,
+            intake=self._intake,
+            spool=self._spool,
+            routes=routes,
+            handshakes=[handshake for p in connected for handshake in p.handshakes],
+            publish=publish,
+            refresh=self._dispatcher.refresh,
+            wake_sender=self._sender.wake,
+            eligibility=load_eligibility(settings),
+            endpoints=policy,
+            admin_key=admin_key(settings),
+            secret_overlap=settings.secret_overlap,
+            is_metrics_open=settings.open_metrics,
+            problems=lambda: [f"loop:{name}" for name in self._supervisor.dead],
+            is_stopping=asyncio.Event(),
+        )
+
+    async def start(self) -> str:
+        """Start the loops of this process's roles, then listen; gives the URL."""
+        roles = self._settings.roles
+        self._spool.open()
+        if "fanout" in roles:
+            self._supervisor.start("dispatcher", self._dispatcher.run)
+        if "sender" in roles:
+            self._supervisor.start("sender", self._sender.run)
+        if "janitor" in roles:
+            self._supervisor.start("janitor", self._janitor.run)
+        if "gateway" in roles:
+            self._supervisor.start("intake", self._intake.run)
+            self._supervisor.start("respool", self._respool.run)
+        return await self._listen()
+
+    async def _listen(self) -> str:
+        self._runner = web.AppRunner(
+            build_app(self.context), access_log=None, auto_decompress=False, shutdown_timeout=_HTTP_GRACE
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def stop(self) -> None:
+        """Stop listening, answer who is waiting, finish sends and deliveries in flight; within ten seconds."""
+        self.context.is_stopping.set()
+        if self._runner:
+            await self._runner.cleanup()
+        await self._intake.drain()
+        await asyncio.gather(*(self._supervisor.stop(name) for name in ("sender", "dispatcher")))
+        await self._supervisor.stop_all()
+        self._spool.close()
+        await self._client.close()
+
+
+def _end_process() -> None:
+    """A loop cannot live: better no hub, restarted by its supervisor, than one that takes and delivers nothing."""
+    asyncio.get_running_loop().call_soon(_raise_exit)
+
+
+def _raise_exit() -> None:
+    raise SystemExit(70)

@@ -1,0 +1,1 @@
+"""The rules, as pure functions over values: no input, no output, no clock of its own."""

@@ -1,0 +1,80 @@
+"""Where subscribers may live: the guard against making the hub call into its own network (SSRF)."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from hub.domain.errors import Invalid
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_MAX_URL: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPolicy:
+    """Global addresses over https always; others, and plain http, only in the networks the operator allowed."""
+
+    networks: tuple[IPNetwork, ...] = ()
+
+    @classmethod
+    def parse(cls, setting: str) -> "EndpointPolicy":
+        """Read `ALLOW_PRIVATE_ENDPOINTS`: off, on, or networks. Raises ValueError."""
+        text = setting.strip().lower()
+        if text in {"", "off"}:
+            return cls()
+        if text == "on":
+            return cls((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+        return cls(tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()))
+
+    def may_dial(self, address: str, *, is_plain: bool) -> bool:
+        """Whether this very address may be connected to; `is_plain` is http without TLS."""
+        ip = unwrapped(ipaddress.ip_address(address.partition("%")[0]))
+        if is_public(ip):
+            return not is_plain
+        return any(ip.version == network.version and ip in network for network in self.networks)
+
+    def check_url(self, url: str) -> None:
+        """Refuse what can never be dialled. Names are judged again, by address, at every connection.
+
+        Raises `Invalid` (`endpoint_url_invalid`, `endpoint_not_allowed`).
+        """
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            raise Invalid("the endpoint is not a URL", code="endpoint_url_invalid") from None
+        if parts.scheme not in {"http", "https"} or not host or len(url) > _MAX_URL:
+            raise Invalid("the endpoint must be an https URL", code="endpoint_url_invalid")
+        if parts.username is not None or parts.fragment:
+            raise Invalid("the endpoint must not hold a user or a fragment", code="endpoint_url_invalid")
+        is_plain = parts.scheme == "http"
+        if is_plain and not self.networks:
+            raise Invalid("plain http is only for private endpoints, which are off", code="endpoint_not_allowed")
+        if is_literal(host) and not self.may_dial(host, is_plain=is_plain):
+            raise Invalid("this address is not allowed for endpoints", code="endpoint_not_allowed")
+
+
+def is_literal(host: str) -> bool:
+    """Whether a host is an address rather than a name: such hosts are never resolved."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def is_public(ip: IPAddress) -> bool:
+    """Whether an address is one of the open internet."""
+    return ip.is_global and not ip.is_multicast
+
+
+def unwrapped(ip: IPAddress) -> IPAddress:
+    """The address that is really meant: IPv4 inside mapped, 6to4, Teredo or NAT64 forms."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None) or ip

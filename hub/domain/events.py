@@ -1,0 +1,82 @@
+"""Events: what the log holds and every subscriber hears."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from hub.domain.ids import shard_of
+
+EVENT_TYPES: Final = (
+    "message.received",
+    "message.queued",
+    "message.status",
+    "message.edited",
+    "message.deleted",
+    "reaction.changed",
+    "service.connected",
+    "service.disconnected",
+    "channel.parent_changed",
+    "channel.unrouted",
+)
+"""Every type this version emits; docs/events.md has an example of each."""
+
+ROSTER_EVENTS: Final = frozenset({"service.connected", "service.disconnected", "channel.parent_changed"})
+"""Those after which the list of who hears a channel is different."""
+
+OPERATOR_ONLY: Final[tuple[UUID, ...]] = ()
+"""The audience of events that no service hears."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventDraft:
+    """An event before it has a place in the log.
+
+    `data` is the whole truth, unmasked; `audience` names the only services that hear it (None: all of the channel).
+    `lane` is the conversation's id, or the channel's where the event has no conversation.
+    """
+
+    type: str
+    lane: UUID
+    at: datetime
+    data: dict[str, Any]
+    number_id: int | None = None
+    channel_id: UUID | None = None
+    conversation_id: UUID | None = None
+    sequence: int | None = None
+    message_id: UUID | None = None
+    author_service_id: UUID | None = None
+    audience: Sequence[UUID] | None = None
+
+    @property
+    def shard(self) -> int:
+        """Which of the 64 shards of the log it belongs to."""
+        return shard_of(self.lane)
+
+
+@dataclass(slots=True)
+class Event:
+    """An event in the log: `prev_id` is its predecessor's id in the same shard (0 for the first).
+
+    `data` is the JSON of the draft's; `views` keeps what was rendered of it, one body for all who see the same.
+    """
+
+    id: int
+    shard: int
+    prev_id: int
+    type: str
+    at: datetime
+    channel_id: UUID | None
+    conversation_id: UUID | None
+    author_service_id: UUID | None
+    audience: Sequence[UUID] | None
+    data: str
+    views: dict[Hashable, bytes] = field(default_factory=dict)
+
+    @property
+    def lane(self) -> UUID:
+        """What keeps order: the conversation, or else the channel."""
+        lane = self.conversation_id or self.channel_id
+        assert lane is not None
+        return lane

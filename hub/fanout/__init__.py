@@ -1,0 +1,1 @@
+"""The delivery engine: event log to signed webhooks, in order per conversation."""

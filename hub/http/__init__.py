@@ -1,0 +1,1 @@
+"""The HTTP edge: provider ingress, adapter API, health."""

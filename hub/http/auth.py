@@ -1,0 +1,74 @@
+"""Who is asking: a service by its API key, or the operator by the admin key (rules E3, H3)."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from hub.actions.roster import Caller
+from hub.domain.eligibility import is_eligible
+from hub.domain.errors import Forbidden, Unauthorized
+from hub.http.context import CONTEXT
+from hub.store import services
+from hub.store.sealing import hash_api_key
+
+ServiceHandler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def bearer(request: web.Request) -> str:
+    """The key of the request. Raises `Unauthorized`."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized("send an API key as 'Authorization: Bearer <key>'")
+    return key.strip()
+
+
+def is_operator(request: web.Request) -> bool:
+    """Whether the request carries the admin key."""
+    given = hash_api_key(bearer(request))
+    return hmac.compare_digest(given, hash_api_key(request.app[CONTEXT].admin_key))
+
+
+def operator(handler: Handler) -> Handler:
+    """Only with the admin key."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if not is_operator(request):
+            raise Forbidden("this needs the operator's key", code="operator_only")
+        return await handler(request)
+
+    return guarded
+
+
+def service(handler: ServiceHandler, scope: str | None = None) -> Handler:
+    """With a service's key that has this scope; None: any valid key."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        caller = await _caller(request)
+        if scope is not None:
+            require(caller, scope)
+        return await handler(request, caller)
+
+    return guarded
+
+
+def require(caller: Caller, scope: str) -> None:
+    """Raises `Forbidden` where the key lacks a scope (E3)."""
+    if scope not in caller.scopes:
+        raise Forbidden(f"this key lacks the scope {scope!r}", code="missing_scope", scope=scope)
+
+
+async def _caller(request: web.Request) -> Caller:
+    context = request.app[CONTEXT]
+    async with context.database.reading() as conn:
+        row = await services.find_by_key(conn, hash_api_key(bearer(request)))
+    if row is None:
+        raise Unauthorized("this API key is not valid")
+    eligible = is_eligible(
+        context.eligibility,
+        plan=row["plan"],
+        product=row["product"],
+        upgraded_from_standalone=row["upgraded_from_standalone"],
+    )
+    return Caller(row["id"], row["name"], frozenset(row["scopes"]), eligible)

@@ -1,0 +1,60 @@
+"""What handlers may use, put together by the composition root."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from hub.actions.receive import Arrival
+from hub.domain.eligibility import Rule
+from hub.domain.endpoints import EndpointPolicy
+from hub.domain.events import Event
+from hub.store.pool import Database
+from hub.store.sealing import Sealer
+from hub.store.spool import Spooled
+from providers.base import Handshake, Route
+
+
+class Intake(Protocol):
+    """Takes parsed webhooks in; returns when they are durable, raises `Unavailable` when none is."""
+
+    async def submit(self, arrivals: Sequence[Arrival]) -> None:
+        """Store or quarantine them."""
+        ...
+
+
+class SpoolWriter(Protocol):
+    """Keeps webhooks on disk while the database is away (B3)."""
+
+    is_empty: bool
+
+    async def append(self, entries: list[Spooled]) -> None:
+        """Keep these; returns once they are on disk."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything behind the HTTP edge."""
+
+    database: Database
+    sealer: Sealer
+    intake: Intake
+    spool: SpoolWriter
+    routes: Mapping[str, tuple[str, Route]]
+    handshakes: Sequence[Handshake]
+    publish: Callable[[Sequence[Event]], None]
+    refresh: Callable[[], None]
+    wake_sender: Callable[[], None]
+    eligibility: Sequence[Rule]
+    endpoints: EndpointPolicy
+    admin_key: str
+    secret_overlap: int
+    is_metrics_open: bool
+    problems: Callable[[], list[str]]
+    is_stopping: asyncio.Event
+
+
+CONTEXT: Final = web.AppKey("context", Context)

@@ -1,0 +1,44 @@
+"""Is it alive, may it get traffic, what does it measure."""
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from hub.domain.errors import Forbidden, Unavailable
+from hub.http.auth import is_operator
+from hub.http.context import CONTEXT
+from hub.http.problems import answer
+from hub.store.health import is_migrated
+
+
+def add_routes(app: web.Application) -> None:
+    """Put the paths of monitoring into the application."""
+    app.router.add_get("/healthz", alive)
+    app.router.add_get("/readyz", ready)
+    app.router.add_get("/metrics", metrics)
+
+
+async def alive(_: web.Request) -> web.Response:
+    """The process answers."""
+    return answer({"status": "alive"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Database there, migrations run, loops alive; else 503 and what is wrong."""
+    context = request.app[CONTEXT]
+    wrong = context.problems()
+    try:
+        async with context.database.reading() as conn:
+            if not await is_migrated(conn):
+                wrong.append("migrations")
+    except Unavailable:
+        wrong.append("database")
+    if context.is_stopping.is_set():
+        wrong.append("stopping")
+    return answer({"status": "not_ready", "problems": wrong}, 503) if wrong else answer({"status": "ready"})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus metrics, with the operator's key unless configured open."""
+    if not request.app[CONTEXT].is_metrics_open and not is_operator(request):
+        raise Forbidden("metrics need the operator's key", code="operator_only")
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

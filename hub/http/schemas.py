@@ -1,0 +1,147 @@
+"""What the API takes, validated: every fault of a body is reported at once (rule H1)."""
+
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from hub.domain.addresses import is_e164
+from hub.domain.errors import Invalid
+from hub.domain.events import EVENT_TYPES
+
+MAX_BODY = 1024 * 1024
+"""Bytes of an API request's body."""
+
+
+def _clean(value: object) -> object:
+    """PostgreSQL holds no NUL and UTF-8 no lone surrogate: refused here, where the caller can be told."""
+    if isinstance(value, str) and ("\x00" in value or any("\ud800" <= c <= "\udfff" for c in value)):
+        raise ValueError("holds a NUL or a lone surrogate")
+    return value
+
+
+def _e164(value: object) -> object:
+    if isinstance(value, str) and not is_e164(value):
+        raise ValueError("is not a number in international form, such as +4915112345678")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+E164 = Annotated[str, BeforeValidator(_e164)]
+Scope = Literal["read", "reply", "automate", "profiles"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServiceIn(_Model):
+    """A service to register."""
+
+    name: Name
+    plan: Name
+    product: Name | None = None
+    upgraded_from_standalone: bool = False
+    scopes: list[Scope] = Field(default=["read", "reply", "automate"], max_length=4)
+
+
+class SenderIn(_Model):
+    """One sender of a number: phone_number_id at Meta; E.164 or a messaging service at Twilio."""
+
+    medium: Literal["whatsapp", "sms"]
+    provider: Literal["meta", "twilio"]
+    external_id: Name
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.provider == "meta" and self.medium == "sms":
+            raise ValueError("Meta sends WhatsApp only")
+        if self.provider == "twilio" and not (self.external_id.startswith("MG") or is_e164(self.external_id)):
+            raise ValueError("at Twilio a sender is a number in international form or a messaging service (MG...)")
+        return self
+
+
+class NumberIn(_Model):
+    """A number of the business, with its senders (A1)."""
+
+    e164: E164
+    senders: list[SenderIn] = Field(min_length=1, max_length=10)
+
+    @model_validator(mode="after")
+    def _one_per_medium(self) -> Self:
+        media = [sender.medium for sender in self.senders]
+        if len(media) != len(set(media)):
+            raise ValueError("at most one sender per medium is active on a number (rule A1)")
+        return self
+
+
+class ConnectionIn(_Model):
+    """What a service asks for when it connects."""
+
+    endpoint_url: Annotated[str, BeforeValidator(_clean), StringConstraints(max_length=2048)] | None = None
+    event_types: list[str] | None = Field(default=None, max_length=100)
+    display: Literal["masked", "full"] = "masked"
+    share: Literal["none", "all"] | list[str] = "none"
+
+    @model_validator(mode="after")
+    def _known_types(self) -> Self:
+        unknown = sorted(set(self.event_types or ()) - set(EVENT_TYPES))
+        if unknown:
+            raise ValueError(f"unknown event types: {', '.join(unknown)}")
+        return self
+
+
+class AgentIn(_Model):
+    """The person who writes, by the service's word (E3)."""
+
+    id: Name
+    name: Name | None = None
+
+
+class MessageIn(_Model):
+    """A message to send."""
+
+    origin: Literal["agent", "chatbot", "auto_reply", "workflow", "notification", "scheduled", "campaign"]
+    agent: AgentIn | None = None
+    type: Literal["text"] = "text"
+    text: Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=65_536)]
+    reply_to: Name | None = None
+    parent_epoch: int | None = Field(default=None, ge=0)
+    seen_sequence: int | None = Field(default=None, ge=0)
+    campaign: Name | None = None
+
+    @model_validator(mode="after")
+    def _origin_says_who(self) -> Self:
+        if self.origin == "agent" and self.agent is None:
+            raise ValueError("an agent's message names its agent (rule E1)")
+        if self.origin == "campaign" and self.campaign is None:
+            raise ValueError("a campaign's message names its campaign (rule E1)")
+        return self
+
+
+async def read_json(request: web.Request) -> tuple[bytes, Any]:
+    """The body, raw and parsed. Raises `Invalid` where it is no JSON object."""
+    raw = await request.read()
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(f"the body is not JSON: {error}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise Invalid("the body must be a JSON object", code="invalid_json")
+    return raw, value
+
+
+def limit_of(request: web.Request, *, default: int = 50, most: int = 200) -> int:
+    """The `limit` of a list. Raises `Invalid`."""
+    return number_of(request, "limit", default=default, low=1, high=most)
+
+
+def number_of(request: web.Request, name: str, *, default: int, low: int = 0, high: int = 2**62) -> int:
+    """A number in the query. Raises `Invalid` where it is none or out of bounds."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise Invalid(f"{name} must be a number from {low} to {high}")
+    return int(text)

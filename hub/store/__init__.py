@@ -1,0 +1,1 @@
+"""All SQL of the hub, the migrations, the embedded server and the spool."""

@@ -1,0 +1,124 @@
+"""Contacts and the addresses they are found by (rule B8)."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from hub.domain.addresses import Address
+from hub.store.pool import Connection
+
+MatchKey = tuple[str, str]
+"""An address's type and match key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A customer as events show it."""
+
+    id: UUID
+    name: str | None
+    addresses: tuple[Address, ...]
+
+
+FIND_OWNERS_SQL = """
+select a.type, a.match_key, a.contact_id
+from unnest($1::text[], $2::text[]) as w (type, match_key)
+join contact_address a on a.type = w.type and a.match_key = w.match_key
+where a.is_proved and a.removed_at is null and a.type in ('phone', 'user_id', 'email', 'sender_id')"""
+
+
+async def find_owners(conn: Connection, keys: Collection[MatchKey]) -> dict[MatchKey, UUID]:
+    """Who owns each of these addresses, among those proved by use."""
+    if not keys:
+        return {}
+    rows = await conn.fetch(FIND_OWNERS_SQL, *map(list, zip(*keys, strict=True)))
+    return {(row["type"], row["match_key"]): row["contact_id"] for row in rows}
+
+
+ADD_CONTACTS_SQL = "insert into contact (id, name) select * from unnest($1::uuid[], $2::text[])"
+DELETE_ADDRESSES_SQL = "delete from contact_address where contact_id = any($1::uuid[])"
+DELETE_CONTACTS_SQL = "delete from contact where id = any($1::uuid[])"
+
+
+async def add_contacts(conn: Connection, names: Mapping[UUID, str | None]) -> None:
+    """New contacts, still without addresses."""
+    if names:
+        await conn.execute(ADD_CONTACTS_SQL, list(names), list(names.values()))
+
+
+async def delete_contacts(conn: Connection, ids: Collection[UUID]) -> None:
+    """Take back contacts made in this transaction that lost the race for their address."""
+    if ids:
+        await conn.execute(DELETE_ADDRESSES_SQL, list(ids))
+        await conn.execute(DELETE_CONTACTS_SQL, list(ids))
+
+
+ADD_ADDRESSES_SQL = """
+insert into contact_address (contact_id, type, value, match_key, is_proved)
+select contact_id, type, value, match_key, true
+from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as a (contact_id, type, value, match_key)
+order by type, match_key, value
+on conflict do nothing
+returning contact_id, type, value"""
+
+
+async def add_addresses(conn: Connection, rows: Sequence[tuple[UUID, Address]]) -> set[tuple[UUID, Address]]:
+    """Addresses proved by use; gives those that were added. One that another contact owns is not."""
+    if not rows:
+        return set()
+    columns = [(contact, a.type, a.value, a.match_key) for contact, a in rows]
+    added = await conn.fetch(ADD_ADDRESSES_SQL, *map(list, zip(*columns, strict=True)))
+    return {(row["contact_id"], Address(row["type"], row["value"])) for row in added}
+
+
+RENAME_SQL = """
+update contact set name = n.name from unnest($1::uuid[], $2::text[]) as n (id, name)
+where contact.id = n.id and contact.name is distinct from n.name"""
+
+
+async def rename(conn: Connection, names: Mapping[UUID, str]) -> None:
+    """Take over the names that customers show."""
+    if names:
+        await conn.execute(RENAME_SQL, list(names), list(names.values()))
+
+
+LIST_CONTACTS_SQL = """
+select c.id, c.name, a.type, a.value
+from contact c left join contact_address a on a.contact_id = c.id and a.removed_at is null
+where c.id = any($1::uuid[]) order by a.id"""
+
+
+async def list_contacts(conn: Connection, ids: Collection[UUID]) -> dict[UUID, Contact]:
+    """Contacts with all their addresses."""
+    if not ids:
+        return {}
+    found: dict[UUID, Contact] = {}
+    for row in await conn.fetch(LIST_CONTACTS_SQL, list(ids)):
+        known = found.get(row["id"]) or Contact(row["id"], row["name"], ())
+        more = (Address(row["type"], row["value"]),) if row["type"] else ()
+        found[row["id"]] = Contact(known.id, known.name, known.addresses + more)
+    return found
+
+
+ADD_CANDIDATES_SQL = """
+insert into merge_candidate (id, contact_id, other_contact_id, reason)
+select id, least(a, b), greatest(a, b), reason
+from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[]) as m (id, a, b, reason)
+on conflict do nothing"""
+
+
+async def add_merge_candidates(conn: Connection, rows: Sequence[tuple[UUID, UUID, UUID, str]]) -> None:
+    """Pairs of contacts that may be one person; never merged by itself."""
+    if rows:
+        await conn.execute(ADD_CANDIDATES_SQL, *map(list, zip(*rows, strict=True)))
+
+
+BUMP_GENERATION_SQL = """
+with locked as (select id from conversation where contact_id = any($1::uuid[]) order by id for update)
+update conversation set generation = generation + 1 from locked where conversation.id = locked.id"""
+
+
+async def bump_generation(conn: Connection, contact_ids: Collection[UUID]) -> None:
+    """Tell every process that what it remembers of these contacts is out of date."""
+    if contact_ids:
+        await conn.execute(BUMP_GENERATION_SQL, list(contact_ids))

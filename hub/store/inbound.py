@@ -1,0 +1,119 @@
+"""What was taken in already (B4), and what could not be taken in (B5)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hub.store.pool import Connection, Record
+
+
+def key_digest(key: str) -> bytes:
+    """The 16 bytes an item's key is kept as."""
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+# Sorted, so that two processes that were sent the same batch wait for each other instead of deadlocking.
+ADD_KEYS_SQL = """
+insert into inbound_key (key) select key from unnest($1::bytea[]) as k (key) order by key
+on conflict do nothing returning key"""
+
+
+async def add_keys(conn: Connection, keys: Sequence[bytes]) -> set[bytes]:
+    """Mark items as seen; gives those that were new."""
+    return {row["key"] for row in await conn.fetch(ADD_KEYS_SQL, keys)} if keys else set()
+
+
+PRUNE_KEYS_SQL = """
+delete from inbound_key where key in (
+    select key from inbound_key where at < now() - make_interval(days => $1) limit 5000)"""
+
+
+async def prune_keys(conn: Connection, days: int) -> int:
+    """Forget one batch of keys older than `days`; gives how many."""
+    return int((await conn.execute(PRUNE_KEYS_SQL, days)).split()[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Bytes that wait for somebody to look: `path` and `content_type` are what they came with."""
+
+    key: bytes
+    provider: str
+    path: str
+    content_type: str | None
+    reason: str
+    detail: str
+    raw: bytes
+    is_note: bool
+
+
+ADD_QUARANTINED_SQL = """
+insert into quarantine (item_key, provider, path, content_type, reason, detail, raw, state)
+select * from unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
+on conflict (item_key) do update set times = quarantine.times + 1, last_received_at = now()"""
+
+
+async def add_quarantined(conn: Connection, entries: Sequence[Quarantined]) -> None:
+    """Keep them; the same bytes again only count up."""
+    distinct = sorted({entry.key: entry for entry in entries}.values(), key=lambda entry: entry.key)
+    if not distinct:
+        return
+    rows = [
+        (e.key, e.provider, e.path, e.content_type, e.reason, e.detail, e.raw, "noted" if e.is_note else "open")
+        for e in distinct
+    ]
+    await conn.execute(ADD_QUARANTINED_SQL, *map(list, zip(*rows, strict=True)))
+
+
+LIST_QUARANTINED_SQL = """
+select id, provider, path, content_type, reason, detail, raw, state, times, received_at, last_received_at, replayed_at
+from quarantine where id > $1 and ($3::text is null or state = $3) order by id limit $2"""
+
+
+async def list_quarantined(conn: Connection, after: int, limit: int, state: str | None) -> list[Record]:
+    """Entries by age."""
+    return await conn.fetch(LIST_QUARANTINED_SQL, after, limit, state)
+
+
+FIND_QUARANTINED_SQL = "select * from quarantine where id = $1"
+
+
+async def find_quarantined(conn: Connection, entry_id: int) -> Record | None:
+    """One entry, with its bytes."""
+    return await conn.fetchrow(FIND_QUARANTINED_SQL, entry_id)
+
+
+FINISH_QUARANTINED_SQL = "update quarantine set state = 'replayed', replayed_at = now() where id = $1"
+
+
+async def finish_quarantined(conn: Connection, entry_id: int) -> None:
+    """Mark an entry as taken in after all."""
+    await conn.execute(FINISH_QUARANTINED_SQL, entry_id)
+
+
+ADD_ORPHANS_SQL = """
+insert into orphan_status (provider, provider_id, hub_id, status, reported, provider_time, details)
+select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])"""
+TAKE_ORPHANS_SQL = """
+delete from orphan_status where provider = $1 and provider_id = $2
+returning status, reported, provider_time, details, id"""
+
+
+async def add_orphans(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Park statuses of messages that are not known yet (E7)."""
+    if rows:
+        await conn.execute(ADD_ORPHANS_SQL, *map(list, zip(*rows, strict=True)))
+
+
+async def take_orphans(conn: Connection, provider: str, provider_id: str) -> list[Record]:
+    """Take back what was parked for this message, in order of arrival."""
+    return sorted(await conn.fetch(TAKE_ORPHANS_SQL, provider, provider_id), key=lambda row: row["id"])
+
+
+COUNT_OPEN_SQL = "select count(*) from (select from quarantine where state = 'open' limit 1000) as q"
+
+
+async def count_open(conn: Connection) -> int:
+    """Open quarantine entries, at most 1000 counted."""
+    return int(await conn.fetchval(COUNT_OPEN_SQL))

@@ -1,0 +1,68 @@
+"""From a provider's name for our side to the number and its channels."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from hub.store.pool import Connection
+from providers.base import Medium, SenderRef
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRoute:
+    """A channel that hears a number's inbound items; nobody is connected where `is_unrouted` (A7)."""
+
+    id: UUID
+    is_unrouted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the items of one sender go: every channel of its number (B7)."""
+
+    number_id: int
+    e164: str
+    sender_id: int
+    medium: Medium
+    channels: tuple[ChannelRoute, ...]
+
+
+# A Twilio messaging service may serve several numbers: the number itself names the sender before the service does.
+FIND_ROUTES_SQL = """
+with wanted as (
+    select provider, medium, external_id from unnest($1::text[], $2::text[], $3::text[])
+        as w (provider, medium, external_id)
+)
+select w.provider, w.medium, w.external_id, s.id as sender_id, n.id as number_id, n.e164, c.id as channel_id,
+       not exists (select from subscription u where u.channel_id = c.id and u.disconnected_at is null) as is_unrouted
+from wanted w
+join sender s on s.provider = w.provider and s.medium = w.medium
+join number n on n.id = s.number_id
+    and (s.external_id = w.external_id or (s.provider = 'twilio' and n.e164 = w.external_id))
+join channel c on c.number_id = n.id
+where c.kind = 'shared'
+   or exists (select from subscription u where u.channel_id = c.id and u.disconnected_at is null)
+order by c.id"""
+
+
+async def find_routes(conn: Connection, refs: Collection[SenderRef]) -> dict[SenderRef, Route]:
+    """The routes of all senders that are registered; a name that fits several numbers is as good as unknown."""
+    wanted = [(ref.provider, ref.medium, external_id) for ref in refs for external_id in ref.external_ids]
+    if not wanted:
+        return {}
+    found: dict[tuple[str, str, str], dict[int, Route]] = {}
+    for row in await conn.fetch(FIND_ROUTES_SQL, *map(list, zip(*wanted, strict=True))):
+        numbers = found.setdefault((row["provider"], row["medium"], row["external_id"]), {})
+        known = numbers.get(row["number_id"])
+        channel = ChannelRoute(row["channel_id"], row["is_unrouted"])
+        channels = (*known.channels, channel) if known else (channel,)
+        numbers[row["number_id"]] = Route(row["number_id"], row["e164"], row["sender_id"], row["medium"], channels)
+    return {ref: route for ref in refs if (route := _first(ref, found))}
+
+
+def _first(ref: SenderRef, found: dict[tuple[str, str, str], dict[int, Route]]) -> Route | None:
+    for external_id in ref.external_ids:
+        numbers = found.get((ref.provider, ref.medium, external_id), {})
+        if len(numbers) == 1:
+            return next(iter(numbers.values()))
+    return None

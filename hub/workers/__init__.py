@@ -1,0 +1,1 @@
+"""Loops: ingest batcher, sender, spool, janitor, their supervisor."""

@@ -1,0 +1,182 @@
+"""The micro-batcher: webhooks wait while a transaction runs, then go into the next one all together.
+
+One flusher per process, window 0: the next batch starts as soon as the last has committed. Nothing is acknowledged
+before its transaction is (rule B3).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from hub.actions.receive import Arrival, Received, receive
+from hub.actions.resolve import Directory
+from hub.domain.errors import Unavailable
+from hub.domain.events import Event
+from hub.store.inbound import Quarantined, add_quarantined, key_digest
+from hub.store.pool import Connection, Database, Dedicated, TryAgain, savepoint
+
+log = structlog.get_logger()
+
+MAX_BATCH: Final = 500
+"""Items in one transaction: bounds how long one flush may take."""
+_RETRIES: Final = 5
+
+ITEMS = Counter("partyline_inbound_items", "Provider items by what became of them", ["outcome"])
+FLUSH = Histogram(
+    "partyline_ingest_flush_seconds", "One ingest transaction", buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2)
+)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    arrivals: Sequence[Arrival]
+    done: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Intake:
+    """Takes verified, parsed webhooks and answers when they are durable."""
+
+    def __init__(self, database: Database, publish: Callable[[Sequence[Event]], None], *, queue_limit: int) -> None:
+        self._database = database
+        self._publish = publish
+        self._queue: deque[_Waiting] = deque()
+        self._limit = queue_limit
+        self._wake = asyncio.Event()
+        self._directory = Directory()
+        self._link: Dedicated | None = None
+
+    async def submit(self, arrivals: Sequence[Arrival]) -> None:
+        """Return once all of them are stored or quarantined. Raises `Unavailable`: then none of them is."""
+        if not arrivals:
+            return
+        if len(self._queue) >= self._limit:
+            raise Unavailable("too many webhooks are waiting for the database")
+        waiting = _Waiting(arrivals)
+        self._queue.append(waiting)
+        self._wake.set()
+        await waiting.done
+
+    async def run(self) -> None:
+        """The flusher; runs until cancelled, and finishes what is queued first."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    await self._flush(self._next_batch())
+        finally:
+            await self._disconnect()
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued."""
+        pending = [waiting.done for waiting in self._queue]
+        if pending:
+            await asyncio.wait(pending)
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        size = 0
+        while self._queue and (not batch or size + len(self._queue[0].arrivals) <= MAX_BATCH):
+            waiting = self._queue.popleft()
+            batch.append(waiting)
+            size += len(waiting.arrivals)
+        return batch
+
+    async def _flush(self, batch: list[_Waiting]) -> None:
+        arrivals = [arrival for waiting in batch for arrival in waiting.arrivals]
+        try:
+            with FLUSH.time():
+                result = await self._store(arrivals)
+        except Exception as error:
+            if not isinstance(error, Unavailable):
+                log.exception("ingest.failed", items=len(arrivals))
+            await self._disconnect()
+            refusal = error if isinstance(error, Unavailable) else Unavailable("the batch could not be stored")
+            for waiting in batch:
+                if not waiting.done.done():
+                    waiting.done.set_exception(refusal)
+            return
+        except asyncio.CancelledError:
+            for waiting in batch:
+                waiting.done.cancel()
+            raise
+        self._directory.learn(result.learned)
+        self._publish(result.events)
+        self._count(result)
+        for waiting in batch:
+            if not waiting.done.done():
+                waiting.done.set_result(None)
+
+    async def _store(self, arrivals: Sequence[Arrival]) -> Received:
+        for _ in range(_RETRIES):
+            link = await self._connected()
+            try:
+                async with link.transaction() as conn:
+                    return await receive(conn, self._directory, arrivals, datetime.now(UTC))
+            except TryAgain:
+                continue
+            except Unavailable:
+                raise
+            except Exception as error:  # whatever it is, it comes from one item of these
+                log.warning("ingest.bad_item", error=type(error).__name__, items=len(arrivals))
+                return await self._one_by_one(link, arrivals)
+        raise Unavailable("the batch kept losing against other processes")
+
+    async def _one_by_one(self, link: Dedicated, arrivals: Sequence[Arrival]) -> Received:
+        """One item is bad: find it with savepoints, quarantine it, and take its neighbours in (B5)."""
+        total = Received()
+        async with link.transaction() as conn:
+            for arrival in arrivals:
+                try:
+                    async with savepoint(conn):
+                        one = await receive(conn, self._directory, [arrival], datetime.now(UTC))
+                except (TryAgain, Unavailable):
+                    raise
+                except Exception as error:
+                    log.exception("ingest.item_failed", provider=arrival.provider)
+                    one = await self._set_aside(conn, arrival, type(error).__name__)
+                total.events += one.events
+                total.learned |= one.learned
+                total.fresh += one.fresh
+                total.duplicates += one.duplicates
+                total.quarantined += one.quarantined
+        return total
+
+    async def _set_aside(self, conn: Connection, arrival: Arrival, why: str) -> Received:
+        request = arrival.request
+        entry = Quarantined(
+            key_digest(f"{arrival.item.key}:not_storable"),
+            arrival.provider,
+            request.path,
+            request.headers.get("content-type"),
+            "not_storable",
+            why,
+            arrival.route.isolate(request, arrival.item.key),
+            is_note=False,
+        )
+        await add_quarantined(conn, [entry])
+        return Received(quarantined=[entry])
+
+    async def _connected(self) -> Dedicated:
+        if self._link is None:
+            self._link = await self._database.dedicated()
+        return self._link
+
+    async def _disconnect(self) -> None:
+        link, self._link = self._link, None
+        if link:
+            await link.close()
+
+    def _count(self, result: Received) -> None:
+        ITEMS.labels("taken").inc(result.fresh)
+        ITEMS.labels("duplicate").inc(result.duplicates)
+        for entry in result.quarantined:
+            outcome = "noted" if entry.is_note else "quarantined"
+            ITEMS.labels(outcome).inc()
+            log.warning("webhook.quarantined", provider=entry.provider, reason=entry.reason, outcome=outcome)

@@ -1,0 +1,54 @@
+"""Brings webhooks that were spooled while the database was away back in, in order (rule B3)."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from hub.actions.receive import Arrival
+from hub.domain.errors import Unavailable
+from hub.store.spool import Spool, Spooled
+from hub.workers.intake import Intake
+from providers.base import Route, WebhookRequest
+
+log = structlog.get_logger()
+
+INTERVAL: Final = 0.5
+"""Seconds between attempts to empty the spool."""
+
+TOGETHER: Final = 200
+"""Webhooks handed to the intake at once; it keeps their order."""
+
+
+class Respool:
+    """The loop that empties the spool."""
+
+    def __init__(self, spool: Spool, intake: Intake, routes: Mapping[str, Route]) -> None:
+        self._spool = spool
+        self._intake = intake
+        self._routes = routes
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            if not self._spool.is_empty:
+                await self._drain()
+
+    async def _drain(self) -> None:
+        while not self._spool.is_empty:
+            entries = self._spool.read()
+            try:
+                for start in range(0, len(entries), TOGETHER):
+                    part = entries[start : start + TOGETHER]
+                    await asyncio.gather(*(self._intake.submit(self._arrivals(entry)) for entry in part))
+            except Unavailable:
+                return
+            await self._spool.drop(len(entries))
+            log.info("spool.replayed", webhooks=len(entries))
+
+    def _arrivals(self, entry: Spooled) -> list[Arrival]:
+        route = self._routes[entry.route]
+        request = WebhookRequest(entry.path, entry.headers, entry.body)
+        return [Arrival(item, entry.provider, request, route) for item in route.parse(request)]

@@ -1,0 +1,264 @@
+"""What a provider is to the hub: the neutral vocabulary of what comes in, and the contract for what goes out.
+
+A provider turns signed bytes into `Item` values (`Route.verify`, `Route.parse`: pure, they never raise on any
+input) and an `OutboundMessage` into a send (`Provider.send`). It collects its routes and needs no server.
+
+Errors of a send (rule E8)::
+
+    SendError
+     |- Refused        the provider said no: the message is `failed`, never sent again by itself
+     |- NotTaken       certainly not accepted (connection refused, DNS, TLS, 429): may be sent again
+     `- OutcomeUnknown time-out, bare 5xx, broken answer: it may have been sent; settled by the status callback
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Medium = Literal["whatsapp", "sms"]
+Origin = Literal["customer", "echo", "external"]
+Status = Literal["queued", "sending", "sent", "delivered", "read", "failed", "cancelled", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class SenderRef:
+    """The business's own side of an item, as the provider names it.
+
+    `external_ids` are alternatives, the best first: Meta's phone_number_id; at Twilio the E.164 number, then the
+    messaging service. Empty where the payload does not say (the item is quarantined).
+    """
+
+    provider: str
+    medium: Medium
+    external_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """Who is at the other end, in every form the provider reported; any of them may be missing.
+
+    `phone` is E.164 with a leading plus, exactly the digits reported (never rewritten). `user_id` is a
+    business-scoped id such as `US.1349`, never a phone. `sender_id` is an identity that is neither (a short code,
+    an alphanumeric SMS sender, a `wa_id` that is no number).
+    """
+
+    phone: str | None = None
+    user_id: str | None = None
+    parent_user_id: str | None = None
+    username: str | None = None
+    sender_id: str | None = None
+    name: str | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything at all identifies this customer."""
+        return bool(self.user_id or self.phone or self.sender_id)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """One message of a customer; or an `echo` (sent from the business's phone app), or `external` (Meta's own agent).
+
+    `content` holds normalised fields under the names of the events contract: `text` (a string), `media` (a list),
+    `location`, `contacts`, `interactive`, `button`, `order`, `reply_to`, `forwarded`, `referral`, `system`, `errors`.
+    `raw` is the item's own JSON, only for `type == "unsupported"`. `cleaned` says that NUL or lone surrogates were
+    taken out of a text. `at` is the provider's time in unix seconds.
+    """
+
+    key: str
+    sender: SenderRef
+    customer: Customer
+    provider_id: str | None
+    at: float | None
+    type: str
+    content: dict[str, Any]
+    origin: Origin = "customer"
+    raw: str | None = None
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEdited:
+    """A message (`target_id`: its provider id) has new content."""
+
+    key: str
+    sender: SenderRef
+    customer: Customer
+    target_id: str | None
+    at: float | None
+    content: dict[str, Any]
+    origin: Origin = "customer"
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDeleted:
+    """A message (`target_id`: its provider id) was revoked by its author."""
+
+    key: str
+    sender: SenderRef
+    customer: Customer
+    target_id: str | None
+    at: float | None
+    origin: Origin = "customer"
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReactionChanged:
+    """A reaction to the message `target_id` was set, or removed (`emoji` is None)."""
+
+    key: str
+    sender: SenderRef
+    customer: Customer
+    target_id: str | None
+    at: float | None
+    emoji: str | None
+    origin: Origin = "customer"
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReported:
+    """What became of a message the business sent.
+
+    `status` is the normalised name (rule E7: undelivered is failed, played is read, canceled is cancelled), or None
+    where the report is to be recorded only (`accepted`, `scheduled`, `deleted`...); `reported` is the provider's own
+    word. `hub_id` is the hub's message id where the provider hands it back. `errors` hold `code`, `title`, `detail`.
+    """
+
+    key: str
+    sender: SenderRef
+    customer: Customer
+    provider_id: str | None
+    hub_id: str | None
+    status: Status | None
+    reported: str
+    at: float | None
+    errors: tuple[dict[str, Any], ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """Bytes, or one item of a batch, that must be kept and looked at (rule B5).
+
+    `reason` is a stable code. `raw` can be given to the same route's `parse` again after a fix: the whole body, or an
+    envelope around the one item. With `is_note` the content itself was taken in; the entry only keeps the exact bytes.
+    """
+
+    key: str
+    reason: str
+    detail: str
+    raw: bytes
+    is_note: bool = False
+
+
+Item = MessageReceived | MessageEdited | MessageDeleted | ReactionChanged | StatusReported | Unparsed
+"""Everything a provider's webhook can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A provider's call as it arrived: `path` with its query exactly as received, header names in lower case."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One webhook path of a provider.
+
+    `repeats` tells whether the provider tries again after a 503; where it does not, the hub spools (rule B3).
+    `isolate` gives the bytes of a body that holds only the item with this key, for `parse` to read again later.
+    `answer` and `content_type` are what a taken webhook is answered with.
+    """
+
+    path: str
+    verify: Callable[[WebhookRequest], bool]
+    parse: Callable[[WebhookRequest], list[Item]]
+    isolate: Callable[[WebhookRequest, str], bytes]
+    repeats: bool
+    answer: bytes = b""
+    content_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """A GET that a provider makes to prove that the path is ours; `answer` gives the body, or None to refuse."""
+
+    path: str
+    answer: Callable[[Mapping[str, str]], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundMessage:
+    """What the hub asks a provider to send; `sender` is the external id, one of `phone` and `user_id` is set."""
+
+    hub_id: str
+    medium: Medium
+    sender: str
+    phone: str | None
+    user_id: str | None
+    type: str
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The provider took the message under `provider_id`; `status` is what it said of it at once."""
+
+    provider_id: str
+    status: Status = "sent"
+
+
+class SendError(Exception):
+    """A send did not end in `Sent`. `code` is stable; `provider_code` and `detail` are the provider's own words."""
+
+    def __init__(self, code: str, detail: str = "", *, provider_code: str | None = None) -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+        self.provider_code = provider_code
+
+
+class Refused(SendError):
+    """A structured refusal: final."""
+
+
+class NotTaken(SendError):
+    """Certainly not accepted: may be sent again, after `retry_after` seconds where the provider said so."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        provider_code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(code, detail, provider_code=provider_code)
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(SendError):
+    """It may have been sent: never repeated by itself (rule E8)."""
+
+
+class Provider(Protocol):
+    """A messaging provider, connected: its webhooks and its sends."""
+
+    name: str
+    routes: Sequence[Route]
+    handshakes: Sequence[Handshake]
+
+    async def send(self, message: OutboundMessage) -> Sent:
+        """Hand one message to the provider, once, within a bounded time. Raises `SendError`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

@@ -1,0 +1,28 @@
+"""Meta's and Twilio's HTTP APIs as a local server, and their customers: for the demo, tests and benchmarks.
+
+The real SDKs talk to it unchanged. It imports neither the hub nor the SDKs, and signs by itself, so that it is a
+second opinion on what the providers do.
+"""
+
+from providers.simulator.faults import Fault
+from providers.simulator.ledger import Attempt, Number, Person, SimulatedSend
+from providers.simulator.load import mixed_load, people
+from providers.simulator.posting import Posted
+from providers.simulator.scenario import Customer, NotAccepted
+from providers.simulator.server import Simulator
+from providers.simulator.statuses import StatusPlan
+
+__all__ = [
+    "Attempt",
+    "Customer",
+    "Fault",
+    "NotAccepted",
+    "Number",
+    "Person",
+    "Posted",
+    "SimulatedSend",
+    "Simulator",
+    "StatusPlan",
+    "mixed_load",
+    "people",
+]

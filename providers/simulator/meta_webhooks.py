@@ -1,0 +1,207 @@
+"""Bodies as Meta's Cloud API posts them.
+
+https://developers.facebook.com/docs/whatsapp/cloud-api/webhooks/components. The first functions build the `content`
+of a message; `message` puts it in its envelope, `batch` puts messages and statuses into one body.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from providers.simulator.ledger import Number, Person
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item of a batch: a message of `person`, or a status (then `person` is None)."""
+
+    number: Number
+    item: Json
+    person: Person | None = None
+
+
+def text(body: str) -> Json:
+    """A text message."""
+    return {"type": "text", "text": {"body": body}}
+
+
+def media(kind: str, media_id: str, mime_type: str, *, caption: str | None = None, filename: str | None = None) -> Json:
+    """An image, video, audio, document or sticker (`kind`)."""
+    fields = {
+        "id": media_id,
+        "mime_type": mime_type,
+        "sha256": "c2ltdWxhdGVk",
+        "caption": caption,
+        "filename": filename,
+    }
+    return {"type": kind, kind: _present(fields)}
+
+
+def location(latitude: float, longitude: float, *, name: str | None = None, address: str | None = None) -> Json:
+    """A place."""
+    fields = {"latitude": latitude, "longitude": longitude, "name": name, "address": address}
+    return {"type": "location", "location": _present(fields)}
+
+
+def contacts(name: str, phone: str) -> Json:
+    """A contact card."""
+    card = {
+        "name": {"formatted_name": name, "first_name": name.split(" ", maxsplit=1)[0]},
+        "phones": [{"phone": phone, "wa_id": phone.lstrip("+"), "type": "CELL"}],
+    }
+    return {"type": "contacts", "contacts": [card]}
+
+
+def button(label: str, payload: str) -> Json:
+    """A tap on a template's quick-reply button."""
+    return {"type": "button", "button": {"text": label, "payload": payload}}
+
+
+def button_reply(reply_id: str, title: str) -> Json:
+    """A tap on an interactive message's button."""
+    reply = {"id": reply_id, "title": title}
+    return {"type": "interactive", "interactive": {"type": "button_reply", "button_reply": reply}}
+
+
+def list_reply(reply_id: str, title: str, description: str = "") -> Json:
+    """A choice from an interactive list."""
+    reply = {"id": reply_id, "title": title, "description": description}
+    return {"type": "interactive", "interactive": {"type": "list_reply", "list_reply": reply}}
+
+
+def flow_reply(response: Mapping[str, Any]) -> Json:
+    """An answered flow."""
+    reply = {"name": "flow", "body": "Sent", "response_json": json.dumps(response)}
+    return {"type": "interactive", "interactive": {"type": "nfm_reply", "nfm_reply": reply}}
+
+
+def order(catalog_id: str, products: Mapping[str, int], *, note: str = "") -> Json:
+    """A shopping cart: product id -> quantity."""
+    items = [
+        {"product_retailer_id": product, "quantity": quantity, "item_price": 10.5, "currency": "USD"}
+        for product, quantity in products.items()
+    ]
+    return {"type": "order", "order": {"catalog_id": catalog_id, "text": note, "product_items": items}}
+
+
+def reaction(target: str, emoji: str | None) -> Json:
+    """A reaction to the message `target`; None takes it away, and the key is then absent."""
+    return {"type": "reaction", "reaction": _present({"message_id": target, "emoji": emoji})}
+
+
+def edit(target: str, content: Mapping[str, Any]) -> Json:
+    """New content of the customer's own message `target`."""
+    return {"type": "edit", "edit": {"original_message_id": target, "message": dict(content)}}
+
+
+def revoke(target: str) -> Json:
+    """The customer deleted their message `target`."""
+    return {"type": "revoke", "revoke": {"original_message_id": target}}
+
+
+def unsupported() -> Json:
+    """Something Meta cannot hand on, such as a poll."""
+    fault = {
+        "code": 131051,
+        "title": "Message type unknown",
+        "message": "Message type unknown",
+        "error_data": {"details": "Message type is currently not supported."},
+    }
+    return {"type": "unsupported", "errors": [fault]}
+
+
+def message(
+    person: Person, content: Mapping[str, Any], *, message_id: str, at: float, reply_to: tuple[str, str] | None = None
+) -> Json:
+    """A message in its envelope; `reply_to` is the quoted message's author (digits) and id."""
+    fields = {
+        "from": _digits(person.phone),
+        "from_user_id": person.user_id,
+        "from_parent_user_id": person.parent_user_id,
+        "id": message_id,
+        "timestamp": str(int(at)),
+        "context": {"from": reply_to[0], "id": reply_to[1]} if reply_to else None,
+    }
+    return {**_present(fields), **content}
+
+
+def status(
+    name: str, *, message_id: str, to: str, at: float, hub_id: str | None = None, error_code: int | None = None
+) -> Json:
+    """A status of a message sent to `to` (E.164 or business-scoped id); `error_code` goes with `failed`."""
+    fields = {
+        "id": message_id,
+        "status": name,
+        "timestamp": str(int(at)),
+        "recipient_id": _digits(to) if to.startswith("+") else None,
+        "recipient_user_id": None if to.startswith("+") else to,
+        "biz_opaque_callback_data": hub_id,
+        "pricing": _PRICING if name in ("sent", "delivered") else None,
+        "errors": [_error(error_code)] if error_code is not None else None,
+    }
+    return _present(fields)
+
+
+def batch(entries: Iterable[Entry]) -> Json:
+    """One body: an entry for each business account, in it a change for each number."""
+    grouped: dict[str, dict[Number, list[Entry]]] = {}
+    for entry in entries:
+        grouped.setdefault(entry.number.waba_id, {}).setdefault(entry.number, []).append(entry)
+    return {
+        "object": "whatsapp_business_account",
+        "entry": [
+            {"id": waba_id, "changes": [_change(number, items) for number, items in numbers.items()]}
+            for waba_id, numbers in grouped.items()
+        ],
+    }
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """The bytes Meta posts: ASCII only, slashes escaped."""
+    return json.dumps(body, separators=(",", ":")).replace("/", "\\/").encode()
+
+
+_PRICING = {"billable": True, "pricing_model": "PMP", "category": "service", "type": "regular"}
+
+
+def _change(number: Number, entries: Sequence[Entry]) -> Json:
+    people = dict.fromkeys(entry.person for entry in entries if entry.person is not None)
+    value = {
+        "messaging_product": "whatsapp",
+        "metadata": {"display_phone_number": _digits(number.e164), "phone_number_id": number.phone_number_id},
+        "contacts": [_contact(person) for person in people],
+        "messages": [entry.item for entry in entries if entry.person is not None],
+        "statuses": [entry.item for entry in entries if entry.person is None],
+    }
+    return {"value": {name: part for name, part in value.items() if part}, "field": "messages"}
+
+
+def _contact(person: Person) -> Json:
+    fields = {
+        "profile": _present({"name": person.name, "username": person.username}),
+        "wa_id": _digits(person.phone),
+        "user_id": person.user_id,
+        "parent_user_id": person.parent_user_id,
+    }
+    return _present(fields)
+
+
+def _error(code: int) -> Json:
+    return {
+        "code": code,
+        "title": "Message failed",
+        "message": "Message failed",
+        "error_data": {"details": "The message could not be delivered."},
+        "href": "https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/",
+    }
+
+
+def _digits(phone: str | None) -> str | None:
+    return None if phone is None else phone.removeprefix("+")
+
+
+def _present(fields: Mapping[str, Any]) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}
