@@ -173,14 +173,15 @@ class Route:
     """One webhook path of a provider.
 
     `repeats` tells whether the provider tries again after a 503; where it does not, the hub spools (rule B3).
-    `isolate` gives the bytes of a body that holds only the item with this key, for `parse` to read again later.
+    `envelopes` gives, by an item's key, a body that holds only this item, for `parse` to read again later; where it
+    knows none, the whole body is kept.
     `answer` and `content_type` are what a taken webhook is answered with.
     """
 
     path: str
     verify: Callable[[WebhookRequest], bool]
     parse: Callable[[WebhookRequest], list[Item]]
-    isolate: Callable[[WebhookRequest, str], bytes]
+    envelopes: Callable[[WebhookRequest], Mapping[str, bytes]]
     repeats: bool
     answer: bytes = b""
     content_type: str = "text/plain"

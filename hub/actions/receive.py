@@ -5,7 +5,7 @@ conversations, number and store everything in the order it came, append the even
 quarantined and harms nobody else.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -87,33 +87,46 @@ Accepted = tuple[Talk | StatusReported, Route, str]
 def _sort_out(arrivals: Sequence[Arrival], routes: dict[base.SenderRef, Route], result: Received) -> list[Accepted]:
     """Part what can be taken in from what must be quarantined, and why (B5)."""
     accepted: list[Accepted] = []
+    keeper = _Keeper()
     for arrival in arrivals:
         item = arrival.item
         if isinstance(item, Unparsed):
-            result.quarantined.append(_quarantined(arrival, item.reason, item.detail, item.raw, is_note=item.is_note))
+            result.quarantined.append(quarantined(arrival, item.reason, item.detail, item.raw, is_note=item.is_note))
             continue
         route = routes.get(item.sender)
         if route is None:
-            result.quarantined.append(_misplaced(arrival, item))
+            result.quarantined.append(keeper.misplaced(arrival, item))
         elif not isinstance(item, StatusReported) and not item.customer.is_known:
-            result.quarantined.append(_isolated(arrival, "no_customer", "the item names no customer"))
+            result.quarantined.append(keeper.isolated(arrival, "no_customer", "the item names no customer"))
         else:
             accepted.append((item, route, arrival.provider))
     return accepted
 
 
-def _misplaced(arrival: Arrival, item: Talk | StatusReported) -> Quarantined:
-    if not item.sender.external_ids:
-        return _isolated(arrival, "no_number", "the item does not say which number it is for")
-    return _isolated(arrival, "unknown_number", f"no sender {item.sender.external_ids[0][:40]!r} is registered")
+class _Keeper:
+    """Cuts single items out of their webhooks; a webhook is taken apart once, however many items are kept of it."""
+
+    def __init__(self) -> None:
+        self._envelopes: dict[int, Mapping[str, bytes]] = {}
+
+    def misplaced(self, arrival: Arrival, item: Talk | StatusReported) -> Quarantined:
+        """An item for a number that is not there."""
+        if not item.sender.external_ids:
+            return self.isolated(arrival, "no_number", "the item does not say which number it is for")
+        name = item.sender.external_ids[0][:40]
+        return self.isolated(arrival, "unknown_number", f"no sender {name!r} is registered")
+
+    def isolated(self, arrival: Arrival, reason: str, detail: str) -> Quarantined:
+        """One item with the bytes that hold it alone."""
+        found = self._envelopes.get(id(arrival.request))
+        if found is None:
+            found = self._envelopes[id(arrival.request)] = arrival.route.envelopes(arrival.request)
+        raw = found.get(arrival.item.key, arrival.request.body)
+        return quarantined(arrival, reason, detail, raw)
 
 
-def _isolated(arrival: Arrival, reason: str, detail: str) -> Quarantined:
-    raw = arrival.route.isolate(arrival.request, arrival.item.key)
-    return _quarantined(arrival, reason, detail, raw, is_note=False)
-
-
-def _quarantined(arrival: Arrival, reason: str, detail: str, raw: bytes, *, is_note: bool) -> Quarantined:
+def quarantined(arrival: Arrival, reason: str, detail: str, raw: bytes, *, is_note: bool = False) -> Quarantined:
+    """What is kept of an item, with what it came with."""
     return Quarantined(
         key_digest(f"{arrival.item.key}:{reason}"),
         arrival.provider,
@@ -267,27 +280,28 @@ class _Batch:
         self, item: MessageReceived, provider: str, channel: ChannelRoute, thread: Thread, state: ConversationState
     ) -> None:
         provider_time = _time(item.at)
-        if item.origin == "customer":
+        content = dict(item.content)
+        is_ours = item.origin == "echo" or content.pop("sent_by", "customer") == "business"
+        if not is_ours:
             written = min(provider_time or self.now, self.now)
             state.last_customer_at = max(state.last_customer_at or written, written)
             state.reply_to = reply_address(item.customer)
-        is_echo = item.origin == "echo"
         draft = MessageDraft(
             id=new_id(),
             number_id=state.number_id,
             channel_id=state.channel_id,
             conversation_id=state.id,
             sequence=state.next_sequence(),
-            direction="outbound" if is_echo else "inbound",
+            direction="outbound" if is_ours else "inbound",
             medium=state.medium,
             type=item.type,
             origin=item.origin,
-            content=item.content,
+            content=content,
             provider=provider,
             created_at=self.now,
             provider_id=item.provider_id,
             provider_time=provider_time,
-            status="sent" if is_echo else None,
+            status="sent" if is_ours else None,
             unrouted=channel.is_unrouted,
             raw=item.raw,
         )

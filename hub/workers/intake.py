@@ -14,11 +14,11 @@ from typing import Final
 import structlog
 from prometheus_client import Counter, Histogram
 
-from hub.actions.receive import Arrival, Received, receive
+from hub.actions.receive import Arrival, Received, quarantined, receive
 from hub.actions.resolve import Directory
 from hub.domain.errors import Unavailable
 from hub.domain.events import Event
-from hub.store.inbound import Quarantined, add_quarantined, key_digest
+from hub.store.inbound import add_quarantined
 from hub.store.pool import Connection, Database, Dedicated, TryAgain, savepoint
 
 log = structlog.get_logger()
@@ -149,17 +149,8 @@ class Intake:
         return total
 
     async def _set_aside(self, conn: Connection, arrival: Arrival, why: str) -> Received:
-        request = arrival.request
-        entry = Quarantined(
-            key_digest(f"{arrival.item.key}:not_storable"),
-            arrival.provider,
-            request.path,
-            request.headers.get("content-type"),
-            "not_storable",
-            why,
-            arrival.route.isolate(request, arrival.item.key),
-            is_note=False,
-        )
+        raw = arrival.route.envelopes(arrival.request).get(arrival.item.key, arrival.request.body)
+        entry = quarantined(arrival, "not_storable", why, raw)
         await add_quarantined(conn, [entry])
         return Received(quarantined=[entry])
 

@@ -57,7 +57,7 @@ async def connect(
             path=path,
             verify=verify,
             parse=webhook.parse,
-            isolate=webhook.isolate,
+            envelopes=webhook.envelopes,
             repeats=False,
             answer=b"<Response/>",
             content_type="text/xml",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from providers.base import SenderRef, Unparsed
-from providers.whatsapp_cloud.people import index_contacts
+from providers.whatsapp_cloud.people import contacts_of, index_contacts
 from providers.whatsapp_cloud.values import MAX_DEPTH, as_dict, canonical, dumps, ident, is_deeper, settle, text_of
 
 FRAME: Final = frozenset({"messaging_product", "metadata", "contacts"})
@@ -34,6 +34,8 @@ class Change:
     def envelope(self, name: str, element: Any) -> bytes:
         """A body that holds only this element; the whole body where it cannot be written by itself."""
         value = {key: part for key, part in self.value.items() if key in FRAME or not isinstance(part, list)}
+        if isinstance(value.get("contacts"), list) and len(value["contacts"]) > 1:
+            value["contacts"] = contacts_of(element, self.contacts)  # all of them would grow with the square
         value[name] = [element]
         entry = {"id": self.entry_id, "changes": [{"field": self.field, "value": value}]}
         return wrap(entry, self.body)

@@ -46,6 +46,13 @@ def customer_of(item: dict[str, Any], role: Role, contacts: dict[str, dict[str, 
     )
 
 
+def contacts_of(item: Any, contacts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The contacts that an item names, in whichever role."""
+    names = [ident(as_dict(item).get(name)) for role in (SENDER, RECEIVER, RECIPIENT) for name in role[:2]]
+    found = [contacts.get(name.removeprefix("+")) for name in names if name]
+    return list({id(contact): contact for contact in found if contact}.values())
+
+
 def _find(address: str | None, user_id: str | None, contacts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if address is None and user_id is None:
         return contacts.get(_ONLY, {})

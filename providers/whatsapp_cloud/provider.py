@@ -42,7 +42,7 @@ async def connect(
         path=WEBHOOK_PATH,
         verify=partial(webhook.verify, secrets=tuple(app_secrets)),
         parse=webhook.parse,
-        isolate=webhook.isolate,
+        envelopes=webhook.envelopes,
         repeats=True,
     )
     handshake = Handshake(WEBHOOK_PATH, partial(webhook.answer_handshake, verify_token=verify_token))

@@ -73,11 +73,6 @@ def envelopes(request: WebhookRequest) -> dict[str, bytes]:
     return found
 
 
-def isolate(request: WebhookRequest, key: str) -> bytes:
-    """The body for one item (see `envelopes`); the whole body where there is no such item."""
-    return envelopes(request).get(key, request.body)
-
-
 def _walk(document: Any, body: bytes, needs_care: bool) -> Iterator[Found]:
     entries = document.get("entry") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries:

@@ -48,7 +48,7 @@ def test_meta_webhooks(path: Path) -> None:
             assert (item.type == "unsupported") == (element["type"] == "unknown")
             assert item.type in ("unsupported", element["type"])
     for item in items:
-        isolated = WebhookRequest(request.path, request.headers, meta.isolate(request, item.key))
+        isolated = WebhookRequest(request.path, request.headers, meta.envelopes(request)[item.key])
         assert [alone.key for alone in meta.parse(isolated)] == [item.key]
 
 

@@ -22,7 +22,7 @@ from providers.base import (
     Unparsed,
     WebhookRequest,
 )
-from providers.whatsapp_cloud.webhook import answer_handshake, envelopes, isolate, parse, verify
+from providers.whatsapp_cloud.webhook import answer_handshake, envelopes, parse, verify
 
 NUMBER = {"display_phone_number": "15557770001", "phone_number_id": "700100"}
 ANA = {"profile": {"name": "Ana", "username": "ana.writes"}, "wa_id": "5511987650001", "user_id": "BR.7001"}
@@ -737,18 +737,26 @@ class TestIsolation:
         items = parse(whole)
         assert len(items) == 7
         for item in items:
-            raw = isolate(whole, item.key)
+            raw = envelopes(whole)[item.key]
             assert len(raw) < len(whole.body)
             assert parse(request(raw)) == [item]
 
-    def test_an_unknown_key_gives_the_whole_body(self) -> None:
-        whole = request(self.document)
-        assert isolate(whole, "meta:message:other") == whole.body
-        assert isolate(request(b"{"), "any") == b"{"
+    def test_bytes_that_are_no_json_have_no_envelopes(self) -> None:
+        assert envelopes(request(b"{")) == {}
+
+    def test_the_envelopes_of_a_large_batch_grow_with_it_and_not_with_its_square(self) -> None:
+        people = [{"wa_id": f"4915112{n:06}", "profile": {"name": f"Person {n}"}} for n in range(500)]
+        messages = [text(id=f"wamid.{n}", **{"from": person["wa_id"]}) for n, person in enumerate(people)]
+        whole = request(batch(change(messages=messages, contacts=people)))
+        kept = envelopes(whole)
+        assert len(kept) == 500
+        assert sum(map(len, kept.values())) < 5 * len(whole.body)
+        for item in parse(whole):
+            assert parse(request(kept[item.key])) == [item]
 
     def test_envelopes_of_surrogates_and_deep_items(self) -> None:
         body = json.dumps(batch(change(messages=[text("\ud800")]))).encode()
-        raw = isolate(request(body), "meta:message:wamid.M1")
+        raw = envelopes(request(body))["meta:message:wamid.M1"]
         assert b"\\ud800" in raw
         assert parse(request(raw))[0].content == {"text": ""}  # type: ignore[union-attr]
 
@@ -790,7 +798,7 @@ def test_any_bytes(body: bytes, headers: dict[str, str]) -> None:
     whole = WebhookRequest("/webhooks/meta", headers, body)
     assert_sound(parse(whole))
     assert not verify(whole, ["secret"])
-    assert isolate(whole, "any") == body
+    assert isinstance(envelopes(whole), dict)
 
 
 @given(JSON)

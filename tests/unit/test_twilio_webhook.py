@@ -13,7 +13,7 @@ from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 
 from providers.base import Customer, Item, MessageReceived, SenderRef, StatusReported, Unparsed, WebhookRequest
-from providers.twilio.webhook import isolate, parse, verify
+from providers.twilio.webhook import envelopes, parse, verify
 
 URL = "https://hub.example.net"
 FORM = "application/x-www-form-urlencoded"
@@ -424,9 +424,8 @@ class TestBodies:
     def test_the_first_of_repeated_parameters_counts(self) -> None:
         assert read([*SMS.items(), ("Body", "second")]).content == {"text": "hello"}
 
-    def test_an_item_is_isolated_as_the_whole_body(self) -> None:
-        whole = form(SMS)
-        assert isolate(whole, "any") == whole.body
+    def test_the_whole_body_is_kept_for_its_item(self) -> None:
+        assert envelopes(form(SMS)) == {}
 
     def test_a_failure_of_ours_keeps_the_body(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def explode(_: Any) -> Any:
