@@ -28,6 +28,7 @@ from hub.store.pool import Connection, TryAgain
 from hub.store.routes import ChannelRoute, Route, find_routes
 from providers import base
 from providers.base import (
+    Customer,
     Item,
     MessageDeleted,
     MessageEdited,
@@ -38,7 +39,6 @@ from providers.base import (
 )
 
 Talk = MessageReceived | MessageEdited | MessageDeleted | ReactionChanged
-_STALE_ATTEMPTS: Final = 3
 _CHANGE_EVENTS: Final[dict[type, str]] = {
     MessageEdited: "message.edited",
     MessageDeleted: "message.deleted",
@@ -171,13 +171,16 @@ class _Batch:
         self.targets: dict[tuple[UUID, str], Any] = {}
         self.edits: list[tuple[UUID, MessageEdited | MessageDeleted]] = []
         self.book = StatusBook({})
+        self.numbered: dict[UUID, int] = {}
+        self.moved: set[UUID] = set()
 
     async def take(self, fresh: Sequence[Accepted]) -> None:
         """Do all of it, and write it."""
         talk = [(item, route) for item, route, _ in fresh if not isinstance(item, StatusReported)]
         reports = [(item, provider) for item, _, provider in fresh if isinstance(item, StatusReported)]
-        found = await self._find_messages(reports)
-        await self._lock_threads(talk, {conversation_id for _, conversation_id in found.values()})
+        found = await self._find_messages(reports) if reports else {}
+        await self._find_threads(talk)
+        await self._lock(talk, {conversation_id for _, conversation_id in found.values()})
         await self._look_up(talk, found)
         for item, route, provider in fresh:
             if isinstance(item, StatusReported):
@@ -192,8 +195,6 @@ class _Batch:
         """The outbound message, and its conversation, that each status is about: by the hub's id where the provider
         hands it back and it is not some other message's, else by the provider's id.
         """
-        if not reports:
-            return {}
         by_provider = await messages.find_sent_as(
             self.conn, {(provider, item.provider_id) for item, provider in reports if item.provider_id}
         )
@@ -209,33 +210,47 @@ class _Batch:
                 found[item.key] = known
         return found
 
-    async def _lock_threads(self, talk: Sequence[tuple[Talk, Route]], others: set[UUID]) -> None:
-        """Lock every conversation of the batch, having made sure that what we remember of it still stands."""
-        wanted = {
-            (channel.id, route.medium, identity(item.customer)): (route, item.customer)
-            for item, route in talk
-            for channel in route.channels
-        }
-        names = {identity(item.customer): item.customer.name for item, _ in talk if item.customer.name}
-        self.threads = {key: thread for key in wanted if (thread := self._remembered(key, names.get(key[2])))}
-        for _ in range(_STALE_ATTEMPTS):
-            missing = {key: want for key, want in wanted.items() if key not in self.threads}
-            learned = await resolve(self.conn, list(missing.values())) if missing else {}
-            self.threads |= learned
-            self.result.learned |= learned
-            ids = {thread.conversation.id for thread in self.threads.values()} | others
-            self.states = await conversations.lock(self.conn, ids)
-            stale = [key for key, thread in self.threads.items() if self._is_stale(thread)]
-            if not stale:
-                return
-            self.directory.forget(stale)
-            for key in stale:
-                del self.threads[key]
-        raise TryAgain("the contacts of this batch keep changing")
+    async def _find_threads(self, talk: Sequence[tuple[Talk, Route]]) -> None:
+        """Every conversation of the batch: from memory, or found, or made."""
+        missing: dict[ThreadKey, tuple[Route, Customer]] = {}
+        for item, route in talk:
+            customer = item.customer
+            who = identity(customer)
+            for channel in route.channels:
+                key = channel.id, route.medium, who
+                if key in self.threads:
+                    continue
+                thread = self.directory.find(key)
+                if thread is None or customer.name not in {None, thread.contact.name}:
+                    missing[key] = route, customer
+                else:
+                    self.threads[key] = thread
+        if missing:
+            self.result.learned = await resolve(self.conn, list(missing.values()))
+            self.threads |= self.result.learned
 
-    def _remembered(self, key: ThreadKey, name: str | None) -> Thread | None:
-        thread = self.directory.find(key)
-        return thread if thread and name in {None, thread.contact.name} else None
+    async def _lock(self, talk: Sequence[tuple[Talk, Route]], others: set[UUID]) -> None:
+        """Lock the conversations with their next numbers; what was remembered of one must still stand."""
+        wanted: dict[UUID, tuple[int, datetime | None]] = dict.fromkeys(others, (0, None))
+        for item, route in talk:
+            written = self._written(item)
+            for channel in route.channels:
+                key = self._thread(item, route, channel).conversation.id
+                count, latest = wanted.get(key, (0, None))
+                wanted[key] = count + 1, max(latest or written, written) if written else latest
+        self.states = await conversations.number_events(self.conn, wanted)
+        self.numbered = {key: state.last_sequence + wanted[key][0] for key, state in self.states.items()}
+        stale = [key for key, thread in self.threads.items() if self._is_stale(thread)]
+        if stale:
+            self.directory.forget(stale)
+            raise TryAgain("contacts of this batch have changed")
+
+    def _written(self, item: Talk) -> datetime | None:
+        """When the customer wrote this, where it is a message of the customer's: the reply window counts from it."""
+        if not isinstance(item, MessageReceived) or _is_ours(item):
+            return None
+        at = _time(item.at)
+        return min(at, self.now) if at else self.now
 
     def _is_stale(self, thread: Thread) -> bool:
         state = self.states.get(thread.conversation.id)
@@ -245,8 +260,8 @@ class _Batch:
         """Whatever else this batch needs to know; most batches need nothing."""
         if found:
             self.book = await StatusBook.open(self.conn, {message_id for message_id, _ in found.values()})
-        missing = {self.states[conversation_id].contact_id for _, conversation_id in found.values()}
-        self.contacts = await contacts.list_contacts(self.conn, missing)
+            people = {self.states[conversation_id].contact_id for _, conversation_id in found.values()}
+            self.contacts = await contacts.list_contacts(self.conn, people)
         answered = {
             (item.sender.provider, target)
             for item, _ in talk
@@ -279,13 +294,9 @@ class _Batch:
     def _message(
         self, item: MessageReceived, provider: str, channel: ChannelRoute, thread: Thread, state: ConversationState
     ) -> None:
-        provider_time = _time(item.at)
-        content = dict(item.content)
-        is_ours = item.origin == "echo" or content.pop("sent_by", "customer") == "business"
+        is_ours = _is_ours(item)
         if not is_ours:
-            written = min(provider_time or self.now, self.now)
-            state.last_customer_at = max(state.last_customer_at or written, written)
-            state.reply_to = reply_address(item.customer)
+            self._note_address(item.customer, state)
         draft = MessageDraft(
             id=new_id(),
             number_id=state.number_id,
@@ -296,11 +307,11 @@ class _Batch:
             medium=state.medium,
             type=item.type,
             origin=item.origin,
-            content=content,
+            content={k: v for k, v in item.content.items() if k != "sent_by"},
             provider=provider,
             created_at=self.now,
             provider_id=item.provider_id,
-            provider_time=provider_time,
+            provider_time=_time(item.at),
             status="sent" if is_ours else None,
             unrouted=channel.is_unrouted,
             raw=item.raw,
@@ -312,6 +323,14 @@ class _Batch:
         if author:
             data["answered_service_id"] = public_id("svc", author)
         self._emit("message.received", data, state, draft.sequence, draft.id)
+
+    def _note_address(self, customer: Customer, state: ConversationState) -> None:
+        """Replies go to the form of address the customer last wrote from."""
+        known = state.reply_to
+        reported = customer.phone if known.type == "phone" else customer.user_id if not customer.phone else None
+        if known.value != reported and (wanted := reply_address(customer)) != known:
+            state.reply_to = wanted
+            self.moved.add(state.id)
 
     def _change(
         self, item: MessageEdited | MessageDeleted | ReactionChanged, thread: Thread, state: ConversationState
@@ -373,7 +392,8 @@ class _Batch:
                 await messages.set_content(self.conn, message_id, change.content, self.now)
             else:
                 await messages.set_deleted(self.conn, message_id, self.now)
-        await conversations.save(self.conn, list(self.states.values()))
+        changed = [s for s in self.states.values() if s.id in self.moved or s.last_sequence != self.numbered[s.id]]
+        await conversations.save(self.conn, changed)
         self.result.events = await event_log.append(self.conn, self.drafts)
 
 
@@ -390,6 +410,11 @@ def _changed_message(
         "provider_time": _time(item.at),
         **(item.content if isinstance(item, MessageEdited) else {}),
     }
+
+
+def _is_ours(item: MessageReceived) -> bool:
+    """Whether the business said this, past the hub: from its phone app, or through Meta's own agent."""
+    return item.origin == "echo" or item.content.get("sent_by") == "business"
 
 
 def _hub_id(item: StatusReported) -> UUID | None:

@@ -1,6 +1,6 @@
 """Conversations: one per channel, medium and customer (rule B8), numbering their events (rule B6)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -127,6 +127,31 @@ def _state(row: Record) -> ConversationState:
         row["last_customer_at"],
         Address(row["reply_to_type"], row["reply_to_value"]),
     )
+
+
+NUMBER_EVENTS_SQL = """
+update conversation c set last_sequence = c.last_sequence + x.events,
+                          last_customer_at = greatest(c.last_customer_at, x.customer_at)
+from (select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as x (id, events, customer_at) order by id) x,
+     number n
+where c.id = x.id and n.id = c.number_id
+returning c.id, c.number_id, n.e164, c.channel_id, c.medium, c.contact_id, c.generation,
+          c.last_sequence - x.events as last_sequence, c.last_customer_at, c.reply_to_type, c.reply_to_value"""
+
+
+async def number_events(
+    conn: Connection, wanted: Mapping[UUID, tuple[int, datetime | None]]
+) -> dict[UUID, ConversationState]:
+    """Lock conversations, take so many sequence numbers of each, and note when the customer wrote.
+
+    The states start below the numbers taken: `next_sequence` hands them out. One statement for the whole batch; its
+    connection must be one that joins in the order given (`Database.dedicated`), so that locks are taken by id (E2).
+    """
+    if not wanted:
+        return {}
+    ids = sorted(wanted)
+    events, times = zip(*(wanted[key] for key in ids), strict=True)
+    return {row["id"]: _state(row) for row in await conn.fetch(NUMBER_EVENTS_SQL, ids, events, times)}
 
 
 SAVE_SQL = """

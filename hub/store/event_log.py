@@ -1,25 +1,19 @@
 """The event log: appended under a lock per shard, so that within a shard the order of ids is the order of commits."""
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from hub.domain.events import Event, EventDraft
 from hub.store.pool import Connection, Record
 
-LOCK_SHARDS_SQL = "select shard, prev_id, ids from lock_shards($1::smallint[], $2::integer[])"
-ADD_EVENTS_SQL = """
-insert into event (id, shard, prev_id, type, number_id, channel_id, conversation_id, sequence, message_id,
-                   author_service_id, audience, data, created_at)
-select id, shard, prev_id, type, number_id, channel_id, conversation_id, sequence, message_id,
-       author_service_id, string_to_array(audience, ',')::uuid[], data, created_at
-from unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::text[], $5::bigint[], $6::uuid[], $7::uuid[], $8::bigint[],
-            $9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::timestamptz[])
-     as e (id, shard, prev_id, type, number_id, channel_id, conversation_id, sequence, message_id, author_service_id,
-           audience, data, created_at)"""
+LOCK_SHARDS_SQL = "select prev_ids, ids from lock_shards($1::smallint[], $2)"
+COLUMNS: Final = (
+    "id", "shard", "prev_id", "type", "number_id", "channel_id", "conversation_id", "sequence", "message_id",
+    "author_service_id", "audience", "data", "created_at",
+)  # fmt: skip
 
 
 async def append(conn: Connection, drafts: Sequence[EventDraft]) -> list[Event]:
@@ -28,24 +22,17 @@ async def append(conn: Connection, drafts: Sequence[EventDraft]) -> list[Event]:
     """
     if not drafts:
         return []
-    places = await _draw_places(conn, drafts)
-    events = [_place(draft, *places[draft.shard].pop()) for draft in drafts]
-    columns = _columns(drafts, events)
-    await conn.execute(ADD_EVENTS_SQL, *columns)
+    shards = sorted({draft.shard for draft in drafts})
+    drawn = await conn.fetchrow(LOCK_SHARDS_SQL, shards, len(drafts))
+    assert drawn is not None
+    last = dict(zip(shards, drawn["prev_ids"], strict=True))
+    events = []
+    for draft, event_id in zip(drafts, sorted(drawn["ids"]), strict=True):
+        events.append(_place(draft, event_id, last[draft.shard]))
+        last[draft.shard] = event_id
+    rows = [_row(draft, event) for draft, event in zip(drafts, events, strict=True)]
+    await conn.copy_records_to_table("event", records=rows, columns=COLUMNS)
     return events
-
-
-async def _draw_places(conn: Connection, drafts: Sequence[EventDraft]) -> dict[int, list[tuple[int, int]]]:
-    """For each shard its (id, predecessor) pairs, the first to be used last in the list."""
-    counts = Counter(draft.shard for draft in drafts)
-    shards = sorted(counts)
-    places = {}
-    for row in await conn.fetch(LOCK_SHARDS_SQL, shards, [counts[shard] for shard in shards]):
-        ids = row["ids"]
-        pairs = list(zip(ids, [row["prev_id"], *ids[:-1]], strict=True))
-        pairs.reverse()
-        places[row["shard"]] = pairs
-    return places
 
 
 def _place(draft: EventDraft, event_id: int, prev_id: int) -> Event:
@@ -63,22 +50,11 @@ def _place(draft: EventDraft, event_id: int, prev_id: int) -> Event:
     )
 
 
-def _columns(drafts: Sequence[EventDraft], events: Sequence[Event]) -> tuple[list[Any], ...]:
+def _row(draft: EventDraft, event: Event) -> tuple[Any, ...]:
     return (
-        [event.id for event in events],
-        [event.shard for event in events],
-        [event.prev_id for event in events],
-        [draft.type for draft in drafts],
-        [draft.number_id for draft in drafts],
-        [draft.channel_id for draft in drafts],
-        [draft.conversation_id for draft in drafts],
-        [draft.sequence for draft in drafts],
-        [draft.message_id for draft in drafts],
-        [draft.author_service_id for draft in drafts],
-        [None if draft.audience is None else ",".join(map(str, draft.audience)) for draft in drafts],
-        [event.data for event in events],
-        [draft.at for draft in drafts],
-    )
+        event.id, event.shard, event.prev_id, event.type, draft.number_id, event.channel_id, event.conversation_id,
+        draft.sequence, draft.message_id, event.author_service_id, event.audience, event.data, event.at,
+    )  # fmt: skip
 
 
 LIST_AFTER_SQL = """

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -44,20 +44,17 @@ class MessageDraft:
     raw: str | None = None
 
 
-ADD_MESSAGES_SQL = """
-insert into message (id, number_id, channel_id, conversation_id, sequence, direction, medium, type, origin, content,
-                     provider, created_at, provider_id, provider_time, status, author_service_id, agent_id, agent_name,
-                     parent_epoch, unrouted, raw)
-select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::bigint[], $6::text[], $7::text[],
-                     $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::text[],
-                     $14::timestamptz[], $15::text[], $16::uuid[], $17::text[], $18::text[], $19::integer[],
-                     $20::boolean[], $21::text[])"""
+COLUMNS: Final = (
+    "id", "number_id", "channel_id", "conversation_id", "sequence", "direction", "medium", "type", "origin", "content",
+    "provider", "created_at", "provider_id", "provider_time", "status", "author_service_id", "agent_id", "agent_name",
+    "parent_epoch", "unrouted", "raw",
+)  # fmt: skip
 
 
 async def add_messages(conn: Connection, drafts: Sequence[MessageDraft]) -> None:
-    """Store messages."""
+    """Store messages; the caller holds the locks of their conversations."""
     if drafts:
-        await conn.execute(ADD_MESSAGES_SQL, *map(list, zip(*map(_row, drafts), strict=True)))
+        await conn.copy_records_to_table("message", records=map(_row, drafts), columns=COLUMNS)
 
 
 def _row(d: MessageDraft) -> tuple[Any, ...]:

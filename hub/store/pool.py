@@ -98,10 +98,20 @@ class Database:
             yield conn
 
     async def dedicated(self) -> "Dedicated":
-        """A connection outside the pool, for one loop. Raises `Unavailable`."""
+        """A connection outside the pool, for one loop. Raises `Unavailable`.
+
+        It joins by nested loops only, in the order of its outer side: batches there are small and their keys sorted,
+        so rows are looked up by index and locked in one order.
+        """
+        settings = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
         async with translated():
             return Dedicated(
-                await asyncpg.connect(command_timeout=COMMAND_TIMEOUT, timeout=ACQUIRE_TIMEOUT, **self._connect())
+                await asyncpg.connect(
+                    command_timeout=COMMAND_TIMEOUT,
+                    timeout=ACQUIRE_TIMEOUT,
+                    server_settings=settings,
+                    **self._connect(),
+                )
             )
 
 

@@ -147,12 +147,14 @@ create table conversation (
 ) with (fillfactor = 70);
 create index conversation_contact on conversation (contact_id, number_id, medium);
 
--- number_id and channel_id repeat the conversation's and carry no foreign key of their own: it would cost every insert.
+-- number_id and channel_id repeat the conversation's. They and conversation_id carry no foreign key, which would cost
+-- every insert a query each: messages are only written by a transaction that holds their conversation's row lock, and
+-- conversations are never deleted.
 create table message (
     id uuid primary key,
     number_id bigint not null,
     channel_id uuid not null,
-    conversation_id uuid not null references conversation,
+    conversation_id uuid not null,
     sequence bigint not null,
     direction text not null check (direction in ('inbound', 'outbound')),
     medium text not null,
@@ -310,18 +312,17 @@ create table dead_letter (
     primary key (subscription_id, event_id)
 );
 
--- Draws `count` event ids for each shard under its lock. The shards come sorted, so two callers cannot deadlock.
--- Volatile, so that the last id is read by a statement that starts after the lock was taken.
-create function lock_shards(shards smallint[], counts integer[])
-returns table (shard smallint, prev_id bigint, ids bigint[]) language plpgsql volatile as $$
+-- Takes the shards' locks, then reads each one's last id and draws `count` ids. The shards come sorted, so two callers
+-- cannot deadlock. Volatile, so that the last ids are read by a statement that starts after the locks were taken.
+create function lock_shards(shards smallint[], count integer, out prev_ids bigint[], out ids bigint[])
+language plpgsql volatile as $$
 begin
     for i in 1 .. cardinality(shards) loop
         perform pg_advisory_xact_lock(7001, shards[i]);
     end loop;
-    return query
-        select s.shard, coalesce((select max(e.id) from event e where e.shard = s.shard), 0),
-               (select array_agg(nextval('event_id_seq') order by g) from generate_series(1, s.n) g)
-        from unnest(shards, counts) as s (shard, n);
+    select array_agg(coalesce((select e.id from event e where e.shard = s.shard order by e.id desc limit 1), 0) order by s.n)
+    into prev_ids from unnest(shards) with ordinality as s (shard, n);
+    select array_agg(nextval('event_id_seq')) into ids from generate_series(1, count);
 end $$;
 
 -- Makes the partitions that the next `ahead` ids and days will need. Run by migrations and by the janitor.
