@@ -10,7 +10,6 @@ from uuid import UUID
 
 import orjson
 
-from hub.domain import window
 from hub.domain.ids import public_id
 from hub.store.contacts import Contact
 from hub.store.messages import MessageDraft
@@ -25,17 +24,9 @@ def contact(value: Contact) -> dict[str, Any]:
     }
 
 
-def conversation(
-    conversation_id: UUID, medium: str, sequence: int, last_customer_at: datetime | None
-) -> dict[str, Any]:
-    """A conversation as events carry it; `sequence` is the event's own number."""
-    return {
-        "id": public_id("cnv", conversation_id),
-        "medium": medium,
-        "sequence": sequence,
-        "reply_window_expires_at": window.expires_at(medium, last_customer_at),
-        "picked_up_by": None,
-    }
+def conversation(conversation_id: UUID, medium: str) -> dict[str, Any]:
+    """A conversation as events carry it; the event itself knows its number and the reply window."""
+    return {"id": public_id("cnv", conversation_id), "medium": medium}
 
 
 def message(row: Mapping[str, Any], statuses: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:

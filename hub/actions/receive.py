@@ -25,7 +25,7 @@ from hub.store.conversations import ConversationState
 from hub.store.inbound import Quarantined, key_digest
 from hub.store.messages import MessageDraft
 from hub.store.pool import Connection, TryAgain
-from hub.store.routes import ChannelRoute, Route, find_routes
+from hub.store.routes import ChannelRoute, Roster, Route, find_routes, find_version
 from providers import base
 from providers.base import (
     Customer,
@@ -62,6 +62,7 @@ class Received:
 
     events: list[Event] = field(default_factory=list)
     learned: dict[ThreadKey, Thread] = field(default_factory=dict)
+    roster: Roster = field(default_factory=Roster)
     fresh: int = 0
     duplicates: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -70,7 +71,10 @@ class Received:
 async def receive(conn: Connection, directory: Directory, arrivals: Sequence[Arrival], now: datetime) -> Received:
     """Take the batch in. Raises `TryAgain` when it lost against another process: nothing is stored then."""
     result = Received()
-    routes = await find_routes(conn, {a.item.sender for a in arrivals if not isinstance(a.item, Unparsed)})
+    result.roster.version = await find_version(conn)
+    result.roster.routes = routes = await find_routes(
+        conn, {a.item.sender for a in arrivals if not isinstance(a.item, Unparsed)}
+    )
     accepted = _sort_out(arrivals, routes, result)
     await inbound.add_quarantined(conn, result.quarantined)
     fresh = await _drop_known(conn, accepted, result)
@@ -126,11 +130,12 @@ class _Keeper:
 
 
 def quarantined(arrival: Arrival, reason: str, detail: str, raw: bytes, *, is_note: bool = False) -> Quarantined:
-    """What is kept of an item, with what it came with."""
+    """What is kept of an item, with what it came with; the path in one spelling, by which its route is found again."""
+    _, mark, query = arrival.request.path.partition("?")
     return Quarantined(
         key_digest(f"{arrival.item.key}:{reason}"),
         arrival.provider,
-        arrival.request.path,
+        arrival.route.path + mark + query,
         arrival.request.headers.get("content-type"),
         reason,
         detail,
@@ -317,7 +322,7 @@ class _Batch:
             raw=item.raw,
         )
         self.stored.append(draft)
-        data = self._data(state, thread.contact, draft.sequence)
+        data = self._data(state, thread.contact)
         data["message"] = describe.received_message(draft)
         author = self.authors.get(_answered(item) or "")
         if author:
@@ -336,7 +341,8 @@ class _Batch:
         self, item: MessageEdited | MessageDeleted | ReactionChanged, thread: Thread, state: ConversationState
     ) -> None:
         target = self.targets.get((state.id, item.target_id or ""))
-        data = self._data(state, thread.contact, sequence := state.next_sequence())
+        sequence = state.next_sequence()
+        data = self._data(state, thread.contact)
         about = {"id": public_id("msg", target["id"]) if target else None, "provider_id": item.target_id}
         if target and isinstance(item, MessageEdited | MessageDeleted):
             self.edits.append((target["id"], item))
@@ -355,11 +361,11 @@ class _Batch:
         if draft:
             self.drafts.append(draft)
 
-    def _data(self, state: ConversationState, contact: Contact, sequence: int) -> dict[str, Any]:
+    def _data(self, state: ConversationState, contact: Contact) -> dict[str, Any]:
         return {
             "number": state.e164,
             "channel_id": public_id("chn", state.channel_id),
-            "conversation": describe.conversation(state.id, state.medium, sequence, state.last_customer_at),
+            "conversation": describe.conversation(state.id, state.medium),
             "contact": describe.contact(contact),
         }
 
@@ -376,6 +382,7 @@ class _Batch:
                 channel_id=state.channel_id,
                 conversation_id=state.id,
                 sequence=sequence,
+                reply_window_expires_at=state.reply_window_expires_at,
                 message_id=message_id,
             )
         )

@@ -69,8 +69,13 @@ async def replay_quarantined(
     headers = {"content-type": entry["content_type"]} if entry["content_type"] else {}
     request = WebhookRequest(entry["path"], headers, bytes(entry["raw"]))
     arrivals = [Arrival(item, provider, request, route) for item in route.parse(request)]
-    received = await receive(conn, Directory(), arrivals, now)
-    reasons = {entry.reason for entry in received.quarantined if not entry.is_note}
+    try:
+        async with savepoint(conn):
+            received = await receive(conn, Directory(), arrivals, now)
+    except BadData:
+        reasons = {"not_storable"}
+    else:
+        reasons = {entry.reason for entry in received.quarantined if not entry.is_note}
     if reasons:
         raise Conflict(
             f"it still cannot be taken in: {', '.join(sorted(reasons))}",

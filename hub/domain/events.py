@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
+
 from hub.domain.ids import shard_of
 
 EVENT_TYPES: Final = (
@@ -33,7 +35,8 @@ OPERATOR_ONLY: Final[tuple[UUID, ...]] = ()
 class EventDraft:
     """An event before it has a place in the log.
 
-    `data` is the whole truth, unmasked; `audience` names the only services that hear it (None: all of the channel).
+    `data` is the whole truth, unmasked, but for what `whole` adds from the event's own fields. `audience` names the
+    only services that hear it (None: all of the channel).
     `lane` is the conversation's id, or the channel's where the event has no conversation.
     """
 
@@ -45,6 +48,7 @@ class EventDraft:
     channel_id: UUID | None = None
     conversation_id: UUID | None = None
     sequence: int | None = None
+    reply_window_expires_at: datetime | None = None
     message_id: UUID | None = None
     author_service_id: UUID | None = None
     audience: Sequence[UUID] | None = None
@@ -69,6 +73,8 @@ class Event:
     at: datetime
     channel_id: UUID | None
     conversation_id: UUID | None
+    sequence: int | None
+    reply_window_expires_at: datetime | None
     author_service_id: UUID | None
     audience: Sequence[UUID] | None
     data: str
@@ -80,3 +86,17 @@ class Event:
         lane = self.conversation_id or self.channel_id
         assert lane is not None
         return lane
+
+
+def whole(event: Event) -> dict[str, Any]:
+    """An event's data, complete: its number in the conversation and the reply window are known when it is logged."""
+    data: dict[str, Any] = orjson.loads(event.data)
+    if "conversation" in data:
+        data["conversation"] |= {
+            "sequence": event.sequence,
+            "reply_window_expires_at": event.reply_window_expires_at,
+            "picked_up_by": None,
+        }
+    if event.type == "message.received":
+        data["message"].setdefault("sequence", event.sequence)
+    return data

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import orjson
 
-from hub.domain.events import Event
+from hub.domain.events import Event, whole
 from hub.domain.ids import event_id
 from hub.domain.masking import Sharing, may_see_content, project_event
 from hub.domain.signing import secret_key
@@ -61,9 +60,8 @@ class Roster:
 
 
 def _render(event: Event, receiver: Receiver, *, is_full: bool) -> bytes:
-    data: dict[str, Any] = orjson.loads(event.data)
     view = project_event(
-        data,
+        whole(event),
         event_id=event_id(event.id),
         viewer=receiver.service_id,
         is_full=is_full,

@@ -1,6 +1,7 @@
 """The operator's API, under `/v1/admin/`, with the admin key."""
 
 import base64
+import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from hub.actions.register import register_number, register_service, replay_quarantined
 from hub.domain.errors import Invalid, NotFound
+from hub.domain.events import whole
 from hub.domain.ids import event_id, parse_id, public_id
 from hub.http.auth import operator
 from hub.http.context import CONTEXT
@@ -19,6 +21,7 @@ from hub.store import audit, event_log, inbound, numbers, services
 from hub.store.pool import Record
 
 _NONE = UUID(int=0)
+_HEX = re.compile("[0-9a-f]{1,16}")
 
 
 def add_routes(app: web.Application) -> None:
@@ -157,14 +160,20 @@ async def replay(request: web.Request) -> web.Response:
 async def list_events(request: web.Request) -> web.Response:
     """The event log for the operator, unmasked."""
     after, limit = request.query.get("after", "evt_0"), limit_of(request)
-    try:
-        position = int(after.removeprefix("evt_"), 16)
-    except ValueError:
-        raise Invalid("after is the event_id of an earlier event") from None
+    digits = after.removeprefix("evt_")
+    if not _HEX.fullmatch(digits):
+        raise Invalid("after is the event_id of an earlier event")
+    position = int(digits, 16)
     async with request.app[CONTEXT].database.reading() as conn:
         events = await event_log.list_recent(conn, min(position, 2**62), limit)
     items = [
-        {"event_id": event_id(e.id), "type": e.type, "timestamp": e.at, "data": orjson.Fragment(e.data)} for e in events
+        {
+            "event_id": event_id(e.id),
+            "type": e.type,
+            "timestamp": e.at,
+            "data": {"event_id": event_id(e.id), **whole(e)},
+        }
+        for e in events
     ]
     return answer({"items": items, "next": items[-1]["event_id"] if len(items) == limit else None})
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from hub.domain import window
 from hub.domain.addresses import Address
 from hub.store.pool import Connection, Record
 
@@ -93,6 +94,11 @@ class ConversationState:
     last_sequence: int
     last_customer_at: datetime | None
     reply_to: Address
+
+    @property
+    def reply_window_expires_at(self) -> datetime | None:
+        """Until when one may write freely (E4)."""
+        return window.expires_at(self.medium, self.last_customer_at)
 
     def next_sequence(self) -> int:
         """The number of its next event."""

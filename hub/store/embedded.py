@@ -214,4 +214,5 @@ async def _in_thread(work: Callable[[], Binaries]) -> Binaries:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        task.exception()  # seen: the cancellation is what counts
         raise

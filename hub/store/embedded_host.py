@@ -60,6 +60,7 @@ class Account:
             env=ENVIRONMENT,
             cwd="/",
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us, who end what we began in order
             capture_output=True,
             text=True,
             errors="replace",

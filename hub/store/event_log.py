@@ -11,8 +11,8 @@ from hub.store.pool import Connection, Record
 
 LOCK_SHARDS_SQL = "select prev_ids, ids from lock_shards($1::smallint[], $2)"
 COLUMNS: Final = (
-    "id", "shard", "prev_id", "type", "number_id", "channel_id", "conversation_id", "sequence", "message_id",
-    "author_service_id", "audience", "data", "created_at",
+    "id", "shard", "prev_id", "type", "number_id", "channel_id", "conversation_id", "sequence",
+    "reply_window_expires_at", "message_id", "author_service_id", "audience", "data", "created_at",
 )  # fmt: skip
 
 
@@ -44,6 +44,8 @@ def _place(draft: EventDraft, event_id: int, prev_id: int) -> Event:
         draft.at,
         draft.channel_id,
         draft.conversation_id,
+        draft.sequence,
+        draft.reply_window_expires_at,
         draft.author_service_id,
         draft.audience,
         orjson.dumps(draft.data, option=orjson.OPT_UTC_Z).decode(),
@@ -53,14 +55,16 @@ def _place(draft: EventDraft, event_id: int, prev_id: int) -> Event:
 def _row(draft: EventDraft, event: Event) -> tuple[Any, ...]:
     return (
         event.id, event.shard, event.prev_id, event.type, draft.number_id, event.channel_id, event.conversation_id,
-        draft.sequence, draft.message_id, event.author_service_id, event.audience, event.data, event.at,
+        event.sequence, event.reply_window_expires_at, draft.message_id, event.author_service_id, event.audience,
+        event.data, event.at,
     )  # fmt: skip
 
 
 LIST_AFTER_SQL = """
 select e.* from unnest($1::smallint[], $2::bigint[]) as p (shard, position),
 lateral (
-    select id, shard, prev_id, type, created_at, channel_id, conversation_id, author_service_id, audience, data
+    select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
+           author_service_id, audience, data
     from event where event.shard = p.shard and event.id > p.position order by event.id limit $3
 ) e
 order by e.id"""
@@ -83,6 +87,8 @@ def _read_event(row: Record) -> Event:
         at,
         row["channel_id"],
         row["conversation_id"],
+        row["sequence"],
+        row["reply_window_expires_at"],
         row["author_service_id"],
         row["audience"],
         row["data"],
@@ -100,7 +106,8 @@ async def find_heads(conn: Connection) -> dict[int, int]:
 
 
 LIST_RECENT_SQL = """
-select id, shard, prev_id, type, created_at, channel_id, conversation_id, author_service_id, audience, data
+select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
+           author_service_id, audience, data
 from event where id > $1 order by id limit $2"""
 
 

@@ -29,6 +29,7 @@ _GONE: Final = (
     TimeoutError,
     OSError,
 )
+_BAD: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 _AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
@@ -49,7 +50,7 @@ async def translated() -> AsyncIterator[None]:
         raise TryAgain(str(error)) from error
     except _GONE as error:
         raise Unavailable("the database does not answer") from error
-    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+    except _BAD as error:
         raise BadData(type(error).__name__) from error
 
 

@@ -1,7 +1,7 @@
 """From a provider's name for our side to the number and its channels."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from hub.store.pool import Connection
@@ -25,6 +25,14 @@ class Route:
     sender_id: int
     medium: Medium
     channels: tuple[ChannelRoute, ...]
+
+
+@dataclass(slots=True)
+class Roster:
+    """Senders and channels as this process last read them, good while the version stands."""
+
+    version: int = -1
+    routes: dict[SenderRef, Route] = field(default_factory=dict)
 
 
 # A Twilio messaging service may serve several numbers: the number itself names the sender before the service does.
@@ -66,3 +74,12 @@ def _first(ref: SenderRef, found: dict[tuple[str, str, str], dict[int, Route]]) 
         if len(numbers) == 1:
             return next(iter(numbers.values()))
     return None
+
+
+VERSION_SQL = "select version from roster_version"
+
+
+async def find_version(conn: Connection) -> int:
+    """Goes up whenever senders, channels or subscriptions change."""
+    version: int = await conn.fetchval(VERSION_SQL)
+    return version

@@ -1,11 +1,12 @@
 """Secrets at rest: signing secrets are encrypted with AES-GCM, API keys only hashed (rule H3)."""
 
 import base64
-import binascii
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,7 @@ class Sealer:
         for cipher in self._ciphers:
             try:
                 return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], None).decode()
-            except InvalidTag:
+            except (InvalidTag, ValueError):  # another key's, or too short to have been sealed at all
                 continue
         raise KeyProblem("no configured key opens this secret: was a key removed from SECRET_KEYS too early?")
 
@@ -47,7 +48,7 @@ class Sealer:
 def _decode(key: str) -> bytes:
     try:
         raw = base64.b64decode(key, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise KeyProblem("a secret key is not base64") from None
     if len(raw) not in _KEY_BYTES:
         raise KeyProblem("a secret key must be 16, 24 or 32 bytes, in base64")
@@ -73,12 +74,12 @@ def kept_key(data_dir: Path, name: str, fresh: str) -> str:
     """The key in `data_dir/name`, or `fresh` put there first (mode 0600); two starting processes agree on one."""
     path = data_dir / name
     data_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(fresh + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return fresh
+    if not path.exists():
+        # Written whole beside it, then linked: nobody ever reads a key that is not all there.
+        with tempfile.NamedTemporaryFile("w", dir=data_dir, prefix=f".{name}-") as file:
+            file.write(fresh + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    return path.read_text().strip()

@@ -6,7 +6,7 @@ before its transaction is (rule B3).
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -15,11 +15,15 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from hub.actions.receive import Arrival, Received, quarantined, receive
-from hub.actions.resolve import Directory
+from hub.actions.resolve import Directory, Identity, identity
+from hub.actions.take_messages import Batch, add_webhook, store
 from hub.domain.errors import Unavailable
 from hub.domain.events import Event
 from hub.store.inbound import add_quarantined
-from hub.store.pool import Connection, Database, Dedicated, TryAgain, savepoint
+from hub.store.intake import OutOfDate
+from hub.store.pool import BadData, Connection, Database, Dedicated, TryAgain, savepoint, translated
+from hub.store.routes import Roster
+from providers.base import Unparsed
 
 log = structlog.get_logger()
 
@@ -39,6 +43,12 @@ class _Waiting:
     done: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
+@dataclass(slots=True)
+class _Plain:
+    waiting: list[_Waiting] = field(default_factory=list)
+    batch: Batch = field(default_factory=Batch)
+
+
 class Intake:
     """Takes verified, parsed webhooks and answers when they are durable."""
 
@@ -49,6 +59,7 @@ class Intake:
         self._limit = queue_limit
         self._wake = asyncio.Event()
         self._directory = Directory()
+        self._roster = Roster()
         self._link: Dedicated | None = None
 
     async def submit(self, arrivals: Sequence[Arrival]) -> None:
@@ -89,31 +100,71 @@ class Intake:
         return batch
 
     async def _flush(self, batch: list[_Waiting]) -> None:
-        arrivals = [arrival for waiting in batch for arrival in waiting.arrivals]
+        """Store what waits: plain messages of known customers in one statement, all else in one transaction."""
+        with FLUSH.time():
+            plain, rest = self._part(batch)
+            for part, store in ((plain.waiting, lambda: self._store_plain(plain)), (rest, lambda: self._store(rest))):
+                if part:
+                    await self._settle(part, store)
+
+    async def _settle(self, part: list[_Waiting], store: Callable[[], Awaitable[None]]) -> None:
+        """Answer everybody whose webhook is in this part."""
         try:
-            with FLUSH.time():
-                result = await self._store(arrivals)
+            await store()
         except Exception as error:
             if not isinstance(error, Unavailable):
-                log.exception("ingest.failed", items=len(arrivals))
+                log.exception("ingest.failed", webhooks=len(part))
             await self._disconnect()
             refusal = error if isinstance(error, Unavailable) else Unavailable("the batch could not be stored")
-            for waiting in batch:
+            for waiting in part:
                 if not waiting.done.done():
                     waiting.done.set_exception(refusal)
-            return
         except asyncio.CancelledError:
-            for waiting in batch:
+            for waiting in part:
                 waiting.done.cancel()
             raise
+        else:
+            for waiting in part:
+                if not waiting.done.done():
+                    waiting.done.set_result(None)
+
+    def _part(self, batch: list[_Waiting]) -> tuple["_Plain", list[_Waiting]]:
+        """Part the batch; a customer's webhooks stay in order, so whoever waits in the rest waits there entirely."""
+        plain, rest, now = _Plain(), [], datetime.now(UTC)
+        elsewhere: set[Identity] = set()
+        for waiting in batch:
+            if add_webhook(plain.batch, self._roster, self._directory, waiting.arrivals, elsewhere, now):
+                plain.waiting.append(waiting)
+            else:
+                rest.append(waiting)
+                elsewhere |= {identity(a.item.customer) for a in waiting.arrivals if not isinstance(a.item, Unparsed)}
+        return plain, rest
+
+    async def _store_plain(self, plain: "_Plain") -> None:
+        link = await self._connected()
+        try:
+            async with translated():
+                taken = await store(link.conn, self._roster, plain.batch, datetime.now(UTC))
+        except (OutOfDate, TryAgain, BadData):
+            self._roster.version = -1
+            await self._store(plain.waiting)
+            return
+        self._publish(taken.events)
+        ITEMS.labels("taken").inc(taken.fresh)
+        ITEMS.labels("duplicate").inc(taken.duplicates)
+
+    async def _store(self, part: list[_Waiting]) -> None:
+        """The long way; what it found out is remembered for the short one."""
+        arrivals = [arrival for waiting in part for arrival in waiting.arrivals]
+        result = await self._receive(arrivals)
         self._directory.learn(result.learned)
+        if self._roster.version != result.roster.version:
+            self._roster = result.roster
+        self._roster.routes |= result.roster.routes
         self._publish(result.events)
         self._count(result)
-        for waiting in batch:
-            if not waiting.done.done():
-                waiting.done.set_result(None)
 
-    async def _store(self, arrivals: Sequence[Arrival]) -> Received:
+    async def _receive(self, arrivals: Sequence[Arrival]) -> Received:
         for _ in range(_RETRIES):
             link = await self._connected()
             try:

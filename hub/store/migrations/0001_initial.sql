@@ -254,6 +254,7 @@ create table event (
     channel_id uuid,
     conversation_id uuid,
     sequence bigint,
+    reply_window_expires_at timestamptz,
     message_id uuid,
     author_service_id uuid,
     audience uuid[],
@@ -323,6 +324,113 @@ begin
     select array_agg(coalesce((select e.id from event e where e.shard = s.shard order by e.id desc limit 1), 0) order by s.n)
     into prev_ids from unnest(shards) with ordinality as s (shard, n);
     select array_agg(nextval('event_id_seq')) into ids from generate_series(1, count);
+end $$;
+
+-- Goes up with every change of who hears what, in the transaction that changes it: what a process remembers of
+-- senders and channels is good as long as the version it read with it stands.
+create table roster_version (version bigint not null);
+insert into roster_version values (1);
+create function raise_roster_version() returns trigger language plpgsql as $$
+begin
+    update roster_version set version = version + 1;
+    return null;
+end $$;
+create trigger roster_changed after insert or update or delete on sender for each statement execute function raise_roster_version();
+create trigger roster_changed after insert or update or delete on channel for each statement execute function raise_roster_version();
+create trigger roster_changed after insert or update or delete on subscription for each statement execute function raise_roster_version();
+
+-- Takes in messages whose conversations are known, in one statement and so in one round trip: drops those seen before
+-- (B4), numbers the others within their conversations (B6), stores them and logs their events. Rows come in order of
+-- acceptance. A message for several channels is several rows with one key. Gives a row for each that was stored.
+-- Error PL001: what the caller remembered is out of date, nothing was stored. Locks as everywhere (E2): conversations by
+-- id, then shards ascending; the connection joins in the order given.
+create function take_messages(
+    known_version bigint, at timestamptz, keys bytea[], ids uuid[], conversations uuid[], generations integer[],
+    number_ids bigint[], channels uuid[], media text[], types text[], contents text[], providers text[],
+    provider_ids text[], provider_times timestamptz[], customer_times timestamptz[], unrouted boolean[], datas text[]
+) returns table (n integer, sequence bigint, window_from timestamptz, event_id bigint, prev_id bigint)
+language plpgsql volatile as $$
+#variable_conflict use_column
+declare
+    fresh integer[];
+    conversation_ids uuid[];
+    firsts bigint[];
+    latest timestamptz[];
+    shards smallint[];
+    wanted integer;
+begin
+    if known_version is distinct from (select version from roster_version) then
+        raise exception 'roster changed' using errcode = 'PL001';
+    end if;
+
+    with new as (
+        insert into inbound_key (key) select distinct k from unnest(keys) k order by k on conflict do nothing returning key
+    )
+    select array_agg(r.n order by r.n) into fresh
+    from unnest(keys) with ordinality as r (key, n) join new using (key);
+    if fresh is null then
+        return;
+    end if;
+
+    with of_conversation as (
+        select r.id, r.generation, count(*) as events, max(r.written) as written
+        from unnest(conversations, generations, customer_times) with ordinality as r (id, generation, written, n)
+        where r.n = any(fresh) group by 1, 2 order by 1
+    ), numbered as (
+        update conversation c set last_sequence = c.last_sequence + o.events,
+                                  last_customer_at = greatest(c.last_customer_at, o.written)
+        from of_conversation o where c.id = o.id and c.generation = o.generation
+        returning c.id, c.last_sequence - o.events as first, c.last_customer_at
+    )
+    select array_agg(id order by id), array_agg(first order by id), array_agg(last_customer_at order by id),
+           (select count(*) from of_conversation)
+    into conversation_ids, firsts, latest, wanted from numbered;
+    if coalesce(cardinality(conversation_ids), 0) <> wanted then
+        raise exception 'conversation changed' using errcode = 'PL001';
+    end if;
+
+    select array_agg(distinct shard order by shard) into shards
+    from (select (('x' || right(id::text, 2))::bit(8)::int & 63)::smallint as shard from unnest(conversation_ids) id) s;
+    for i in 1 .. cardinality(shards) loop
+        perform pg_advisory_xact_lock(7001, shards[i]);
+    end loop;
+
+    return query
+    with head as (
+        select s.shard,
+               coalesce((select e.id from event e where e.shard = s.shard order by e.id desc limit 1), 0) as id
+        from unnest(shards) s (shard)
+    ), r as (
+        select r.*, nextval('event_id_seq') as event_id
+        from unnest(ids, conversations, number_ids, channels, media, types, contents, providers, provider_ids,
+                    provider_times, unrouted, datas)
+             with ordinality as r (id, conversation, number_id, channel, medium, type, content, provider, provider_id,
+                                   provider_time, unrouted, data, n)
+        where r.n = any(fresh)
+    ), placed as (
+        select r.*, c.shard, c.first + row_number() over (partition by r.conversation order by r.n) as sequence,
+               c.window_from,
+               lag(r.event_id, 1, h.id) over (partition by c.shard order by r.n) as prev_id
+        from r
+        join (
+            select c.id, c.first, c.window_from, (('x' || right(c.id::text, 2))::bit(8)::int & 63)::smallint as shard
+            from unnest(conversation_ids, firsts, latest) c (id, first, window_from)
+        ) c on c.id = r.conversation
+        join head h on h.shard = c.shard
+    ), stored as (
+        insert into message (id, number_id, channel_id, conversation_id, sequence, direction, medium, type, origin,
+                             content, provider, created_at, provider_id, provider_time, unrouted)
+        select id, number_id, channel, conversation, sequence, 'inbound', medium, type, 'customer', content, provider, at,
+               provider_id, provider_time, unrouted
+        from placed
+    ), logged as (
+        insert into event (id, shard, prev_id, type, number_id, channel_id, conversation_id, sequence,
+                           reply_window_expires_at, message_id, data, created_at)
+        select event_id, shard, prev_id, 'message.received', number_id, channel, conversation, sequence,
+               case when medium = 'whatsapp' then window_from + interval '24 hours' end, id, data, at
+        from placed
+    )
+    select p.n::integer, p.sequence, p.window_from, p.event_id, p.prev_id from placed p order by p.n;
 end $$;
 
 -- Makes the partitions that the next `ahead` ids and days will need. Run by migrations and by the janitor.
