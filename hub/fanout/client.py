@@ -1,18 +1,22 @@
 """The HTTP side of delivery: one POST, bounded in time and size, to an address that was checked."""
 
 import asyncio
+import io
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from hub.domain.endpoints import EndpointPolicy
+from hub.domain.errors import Invalid
 
 MAX_ANSWER: Final = 16 * 1024
 """Bytes of an answer that are read; the rest, and the connection, are dropped."""
+_LARGE: Final = 1024 * 1024
 _DNS_THREADS: Final = 16
 _DNS_TTL: Final = 10
 
@@ -69,6 +73,7 @@ class DeliveryClient:
 
     def __init__(self, policy: EndpointPolicy, *, timeout: float) -> None:
         self._threads = ThreadPoolExecutor(_DNS_THREADS, "delivery-dns")
+        self._refused = lru_cache(maxsize=4096)(partial(_refusal, policy))
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._sessions = {is_plain: self._session(policy, is_plain=is_plain) for is_plain in (False, True)}
 
@@ -87,9 +92,12 @@ class DeliveryClient:
 
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
         """Deliver one body. Never raises for what the endpoint or the network does."""
-        session = self._sessions[url.startswith("http:")]
+        refused = self._refused(url)  # the resolver is not asked about addresses, and settings may have changed
+        if refused:
+            return Answer(None, refused)
+        session = self._sessions[url[:5].lower() == "http:"]
         try:
-            async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with session.post(url, data=_payload(body), headers=headers, allow_redirects=False) as response:
                 await response.content.read(MAX_ANSWER)
                 return Answer(response.status, retry_after=_seconds(response.headers.get("Retry-After")))
         except TimeoutError:
@@ -106,6 +114,20 @@ class DeliveryClient:
         for session in self._sessions.values():
             await session.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _refusal(policy: EndpointPolicy, url: str) -> str | None:
+    """Why this URL is not dialled, if it is not."""
+    try:
+        policy.check_url(url)
+    except Invalid as refusal:
+        return refusal.code
+    return None
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """A large body is written in pieces, so that it does not hold up the loop (and aiohttp does not warn of it)."""
+    return body if len(body) < _LARGE else io.BytesIO(body)
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -30,6 +30,8 @@ FLUSH: Final = 0.05
 """Seconds between batches of attempts written down: what a kill may repeat."""
 CURSORS: Final = 1.0
 """Seconds between writes of cursors, and between looks for changed subscriptions."""
+GRACE: Final = 4.0
+"""Seconds that posts in flight get when the dispatcher is stopped."""
 READ: Final = 100
 """Events read of one shard at a time when catching up."""
 
@@ -96,18 +98,20 @@ class Dispatcher:
         await self._reload()
 
     async def _stop(self) -> None:
+        """Let posts in flight finish, within the time a shutdown has, and write down how far everything came."""
         self._tail = None
-        self._ready.clear()
-        outlets, self._outlets = self._outlets, {}
-        for outlet in outlets.values():
-            with suppress(Exception):
-                await asyncio.wait_for(outlet.drain(), 5)
+        self._ready.set()  # who waits for a new roster shall see that it is over
+        drains = [asyncio.create_task(outlet.drain()) for outlet in self._outlets.values()]
+        if drains:
+            await asyncio.wait(drains, timeout=GRACE)
+        for task, outlet in zip(drains, self._outlets.values(), strict=True):
+            task.cancel()
             await outlet.stop()
-            self._outlets[outlet.receiver.id] = outlet  # for the last look at its cursor
         with suppress(Unavailable):
             await self._flush()
             await self._save_cursors()
         self._outlets = {}
+        self._ready.clear()
 
     async def _follow_log(self) -> None:
         """Read what did not come from memory: for the tail, and for outlets that are behind it."""

@@ -90,6 +90,7 @@ class Outlet:
         self._open: dict[int, deque[int]] = {shard: deque() for shard in progress.positions}
         self._finished: set[int] = set()
         self._undone = 0
+        self._is_draining = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._random = random.Random()  # noqa: S311  jitter, no secret
 
@@ -140,10 +141,16 @@ class Outlet:
     async def _work(self) -> None:
         """One of at most `concurrency` workers: takes one event of one lane after another until none is runnable."""
         while self._runnable:
-            lane = self._runnable.popleft()
             await self._ready.wait()
+            if self._is_draining or not self._runnable:
+                return
+            lane = self._runnable.popleft()
             event = lane.events[0]
-            answer = await self._attempt(event)
+            try:
+                answer = await self._attempt(event)
+            except Exception:
+                log.exception("delivery.broke", event_id=event_id(event.id))
+                answer = Answer(None, "internal")
             if answer.is_accepted:
                 self._done(lane, event)
             else:
@@ -198,7 +205,7 @@ class Outlet:
         log.warning(
             "delivery.failed",
             subscription=self.receiver.id.hex,
-            event=event_id(event.id),
+            event_id=event_id(event.id),
             problem=problem,
             attempts=lane.attempts,
             retry_in=wait and round(wait, 1),
@@ -236,8 +243,7 @@ class Outlet:
 
     async def drain(self) -> None:
         """Let what is in flight finish, and start nothing more."""
-        self._runnable.clear()
-        self._lanes.clear()
+        self._is_draining = True
         if self._tasks:
             await asyncio.wait(self._tasks)
 

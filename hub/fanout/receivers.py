@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
+import structlog
 
 from hub.domain.events import Event, whole
-from hub.domain.ids import event_id
+from hub.domain.ids import event_id, public_id
 from hub.domain.masking import Sharing, may_see_content, project_event
 from hub.domain.signing import secret_key
 from hub.store import subscriptions
 from hub.store.pool import Connection
-from hub.store.sealing import Sealer
+from hub.store.sealing import KeyProblem, Sealer
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,12 @@ async def load_roster(conn: Connection, sealer: Sealer) -> Roster:
     """Read who hears what now."""
     receivers = {}
     for row in await subscriptions.list_receivers(conn):
+        try:
+            keys = tuple(secret_key(sealer.open(bytes(secret))) for secret in row["secrets"] or ())
+        except KeyProblem:
+            # One secret that no key opens must not stop everybody's deliveries; this one waits for its key.
+            log.exception("subscription.secret_unreadable", subscription=public_id("sub", row["id"]))
+            continue
         receivers[row["id"]] = Receiver(
             row["id"],
             row["channel_id"],
@@ -84,7 +93,7 @@ async def load_roster(conn: Connection, sealer: Sealer) -> Roster:
             row["display"],
             row["is_parent"] and row["kind"] == "shared",
             row["parent_epoch"],
-            tuple(secret_key(sealer.open(bytes(secret))) for secret in row["secrets"] or ()),
+            keys,
         )
     sharing = {
         (row["channel_id"], row["service_id"]): Sharing(row["share"], frozenset(row["share_with"]))

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 POLL: Final = 0.1
 """Seconds between looks at the queue for what other processes accepted, or what has become due."""
+GRACE: Final = 5.0
+"""Seconds that sends in flight get when the sender is stopped; a later one ends as unknown (E8)."""
 _RETRY: Final = 0.5
 
 SENDS = Counter("partyline_sends", "Messages handed to providers by outcome", ["provider", "outcome"])
@@ -167,7 +169,7 @@ class Sender:
         """Let sends that are with the provider finish and be recorded, within the time a shutdown has."""
         flying = list(self._flying.values())
         if flying:
-            _, late = await asyncio.wait(flying, timeout=8)
+            _, late = await asyncio.wait(flying, timeout=GRACE)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
