@@ -108,8 +108,7 @@ class Dispatcher:
             task.cancel()
             await outlet.stop()
         with suppress(Unavailable):
-            await self._flush()
-            await self._save_cursors()
+            await self._flush(with_cursors=True)
         self._outlets = {}
         self._ready.clear()
 
@@ -167,9 +166,9 @@ class Dispatcher:
             self._ready.set()
 
     async def _close_outlet(self, key: UUID) -> None:
-        outlet = self._outlets.pop(key)
-        await outlet.stop()
-        await self._save(outlet)
+        await self._outlets[key].stop()
+        await self._flush(with_cursors=True)
+        del self._outlets[key]
 
     def _outlet(self, receiver: Receiver, progress: deliveries.Progress) -> Outlet:
         return Outlet(
@@ -191,18 +190,23 @@ class Dispatcher:
         while True:
             await asyncio.sleep(FLUSH)
             elapsed += FLUSH
-            await self._flush()
-            if elapsed >= CURSORS:
+            is_due = elapsed >= CURSORS
+            await self._flush(with_cursors=is_due)
+            if is_due:
                 elapsed = 0.0
-                await self._save_cursors()
                 await leases.confirm(owner.conn)
                 self._is_stale = True
                 UNDONE.set(sum(outlet.undone for outlet in self._outlets.values()))
 
-    async def _flush(self) -> None:
+    async def _flush(self, *, with_cursors: bool) -> None:
+        """Write down what happened. Cursors go with everything that happened before they moved, in one transaction:
+        a dead letter must not get lost behind its cursor.
+        """
         attempts, self._report.attempts = self._report.attempts, []
         dead, self._report.dead_letters = self._report.dead_letters, []
-        if not attempts and not dead:
+        moved = [(outlet, outlet.take_dirty()) for outlet in self._outlets.values()] if with_cursors else []
+        positions = [(outlet.receiver.id, shard, at) for outlet, rows in moved for shard, at in rows]
+        if not attempts and not dead and not positions:
             return
         try:
             async with self._database.transaction() as conn:
@@ -211,18 +215,10 @@ class Dispatcher:
                     await deliveries.add_dead_letter(
                         conn, letter.subscription_id, letter.event_id, letter.attempts, letter.last_error
                     )
+                await deliveries.save_cursors(conn, positions)
         except BaseException:
             self._report.attempts[:0] = attempts
             self._report.dead_letters[:0] = dead
+            for outlet, rows in moved:
+                outlet.dirty.update(shard for shard, _ in rows)
             raise
-
-    async def _save_cursors(self) -> None:
-        for outlet in list(self._outlets.values()):
-            await self._save(outlet)
-
-    async def _save(self, outlet: Outlet) -> None:
-        if outlet.dirty:
-            shards, outlet.dirty = outlet.dirty, set()
-            rows = [(outlet.receiver.id, shard, outlet.positions[shard]) for shard in sorted(shards)]
-            async with self._database.transaction() as conn:
-                await deliveries.save_cursors(conn, rows)

@@ -104,6 +104,11 @@ class Outlet:
         """Whether it may read more."""
         return self._undone < WINDOW
 
+    def take_dirty(self) -> list[tuple[int, int]]:
+        """Shards whose cursor moved since the last call, with where it is now."""
+        shards, self.dirty = self.dirty, set()
+        return [(shard, self.positions[shard]) for shard in sorted(shards)]
+
     def offer(self, event: Event) -> None:
         """Take an event from the tail, if it is the very next of its shard for this subscription."""
         if event.prev_id == self.read[event.shard] and self.has_room:
