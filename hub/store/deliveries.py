@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from hub.store.pool import Connection, Record
@@ -22,10 +23,7 @@ class Attempt:
     detail: str | None
 
 
-ADD_ATTEMPTS_SQL = """
-insert into attempt (subscription_id, shard, event_id, at, outcome, http_status, duration_ms, detail)
-select * from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::timestamptz[], $5::text[], $6::integer[],
-                     $7::integer[], $8::text[])"""
+COLUMNS: Final = ("subscription_id", "shard", "event_id", "at", "outcome", "http_status", "duration_ms", "detail")
 
 
 async def add_attempts(conn: Connection, attempts: Sequence[Attempt]) -> None:
@@ -35,7 +33,7 @@ async def add_attempts(conn: Connection, attempts: Sequence[Attempt]) -> None:
             (a.subscription_id, a.shard, a.event_id, a.at, a.outcome, a.http_status, a.duration_ms, a.detail)
             for a in attempts
         ]
-        await conn.execute(ADD_ATTEMPTS_SQL, *map(list, zip(*rows, strict=True)))
+        await conn.copy_records_to_table("attempt", records=rows, columns=COLUMNS)
 
 
 SAVE_CURSORS_SQL = """
