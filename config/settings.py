@@ -54,7 +54,9 @@ class Settings(BaseSettings):
         "off",
         description="off, on, or networks (10.0.0.0/8,127.0.0.0/8) where subscribers may live, plain http there",
     )
-    eligibility_file: Path = Field(DEFAULT_ELIGIBILITY_FILE, description="which services may share a number (rule A3)")
+    eligibility_file: Path = Field(
+        DEFAULT_ELIGIBILITY_FILE, description="which services may share a number (rule A3); empty is the shipped file"
+    )
     delivery_timeout: float = Field(15.0, gt=0, le=120, description="seconds a subscriber has to answer")
     delivery_concurrency: int = Field(32, ge=1, le=1000, description="deliveries in flight per subscription")
     send_concurrency: int = Field(20, ge=1, le=100, description="sends to providers in flight per process")
@@ -98,6 +100,11 @@ class Settings(BaseSettings):
     @classmethod
     def _blank_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("eligibility_file", mode="before")
+    @classmethod
+    def _blank_is_shipped(cls, value: object) -> object:
+        return DEFAULT_ELIGIBILITY_FILE if value == "" else value
 
     @field_validator("roles")
     @classmethod

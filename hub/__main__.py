@@ -24,6 +24,8 @@ from hub.store.sealing import KeyProblem
 
 log = structlog.get_logger()
 
+_PART = click.FloatRange(0, 1)
+
 
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment; ends the command with what is wrong, all of it."""
@@ -98,7 +100,7 @@ async def _migrate(settings: Settings) -> int:
 
 @main.command("demo")
 @click.option("--once", is_flag=True, help="Play the story and exit: 0 only if every step held.")
-@click.option("--port", default=0, show_default="a free one", help="Port of the hub.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one", help="Port of the hub.")
 def demo_command(*, once: bool, port: int) -> None:
     """Play the whole story live: hub, provider simulator, three services, two customers."""
     logs.configure("error", "console")
@@ -115,12 +117,14 @@ def check_command() -> None:
 
 @main.command("simulate")
 @click.option("--hub", "hub_url", default="http://127.0.0.1:8080", show_default=True, help="Where the hub listens.")
-@click.option("--messages", default=100, show_default=True, help="How many customer messages to post.")
-@click.option("--customers", default=10, show_default=True, help="From how many customers.")
-@click.option("--batch", default=10, show_default=True, help="Most messages in one webhook.")
-@click.option("--duplicates", default=0.05, show_default=True, help="Part of the webhooks that are posted twice.")
-@click.option("--reorder", default=0.05, show_default=True, help="Part of the messages that swap places.")
+@click.option("--messages", type=click.IntRange(1), default=100, show_default=True, help="How many to post.")
+@click.option("--customers", type=click.IntRange(1), default=10, show_default=True, help="From how many customers.")
+@click.option("--batch", type=click.IntRange(1), default=10, show_default=True, help="Most messages in one webhook.")
+@click.option("--duplicates", type=_PART, default=0.05, show_default=True, help="Part of the messages posted twice.")
+@click.option("--reorder", type=_PART, default=0.05, show_default=True, help="Part of the messages that swap places.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same traffic.")
+@click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Webhooks at a time.")
+@click.option("--phone-number-id", help="To this number only; all that the hub knows of unless given.")
 def simulate_command(**options: Any) -> None:
     """Post provider traffic to a hub, signed with the secrets of this environment."""
     settings = load_settings()
