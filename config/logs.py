@@ -3,31 +3,53 @@
 import logging
 import re
 import sys
+from collections.abc import Mapping
+from datetime import date, time
+from pathlib import PurePath
 from typing import Any, Final
+from uuid import UUID
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _HIDDEN: Final = frozenset(
-    {"authorization", "token", "secret", "password", "body", "text", "api_key", "content", "raw"}
+    {"authorization", "token", "secret", "password", "body", "text", "key", "content", "raw", "cookie", "signature"}
 )
-_PHONE: Final = re.compile(r"\+\d{7,15}|(?<![\w.])\d{10,15}(?![\w.])")
-_KEY: Final = re.compile(r"(plk_|whsec_|Bearer )[\w+/=.-]+")
+"""Last words of field names whose values are never written: `token`, `access_token`, `Set-Cookie`."""
+_WORD: Final = re.compile(r"[a-z0-9]+")
+_PHONE: Final = re.compile(r"(?:\+|%2B)\d{7,15}|(?<!\w)(?<!\d\.)\d{10,15}(?!\w)(?!\.\d)", re.IGNORECASE)
+_KEY: Final = re.compile(r"(plk_|whsec_|Bearer )[\w+/=.-]+", re.IGNORECASE)
+_USER: Final = re.compile(r"(://[^\s/:@]*:)[^\s/@]+@")
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Hide what must not be written down: fields by name, keys and phone numbers wherever they stand."""
-    return {key: "[redacted]" if key in _HIDDEN else _redacted(value) for key, value in event.items()}
+    """Hide what must not be written down: fields by name, keys and phone numbers wherever they stand.
+
+    Names that start with an underscore are structlog's own, and taken out before anything is written.
+    """
+    return {key: value if key.startswith("_") else _field(key, value) for key, value in event.items()}
+
+
+def _field(name: str, value: Any) -> Any:
+    words = _WORD.findall(name.lower())
+    return "[redacted]" if words and words[-1] in _HIDDEN else _redacted(value)
 
 
 def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return _PHONE.sub(_short, _KEY.sub(r"\1[redacted]", value))
-    if isinstance(value, dict):
-        return {key: "[redacted]" if key in _HIDDEN else _redacted(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
+    """Of objects only plain ones are written out: nobody knows what the text of the others holds."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, str | date | time | PurePath):
+        return _PHONE.sub(_short, _USER.sub(r"\1[redacted]@", _KEY.sub(r"\1[redacted]", str(value))))
+    if isinstance(value, Mapping):
+        return {str(key): _field(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
         return [_redacted(inner) for inner in value]
-    return value
+    if isinstance(value, BaseException):
+        return _redacted(f"{type(value).__name__}: {value}")
+    return f"[{len(value)} bytes]" if isinstance(value, bytes) else f"[{type(value).__name__}]"
 
 
 def _short(match: re.Match[str]) -> str:
@@ -47,7 +69,9 @@ def configure(level: str, form: str) -> None:
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -21,8 +21,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the HTTP server listens on")
     port: int = Field(8080, ge=0, le=65535, description="its port; 0 takes a free one")
     public_url: str = Field(
-        "http://127.0.0.1:8080",
-        description="how providers reach this hub; Twilio signs over exactly this URL",
+        "", description="how providers reach this hub, Twilio signs over exactly this; empty is http://HOST:PORT"
     )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL 15 or later; empty runs the embedded server under DATA_DIR"
@@ -64,6 +63,11 @@ class Settings(BaseSettings):
     ingest_queue: int = Field(10_000, ge=1, description="webhooks waiting for the database before Meta gets 503")
     secret_overlap: int = Field(86_400, ge=0, description="seconds an old signing secret stays live after rotation")
     inbound_key_days: int = Field(45, ge=30, description="days a provider item is known as seen (rule B4)")
+
+    @property
+    def reached_at(self) -> str:
+        """The URL that providers call this hub by."""
+        return self.public_url or f"http://{self.host}:{self.port}"
 
     @classmethod
     def settings_customise_sources(
@@ -117,7 +121,7 @@ class Settings(BaseSettings):
     @field_validator("public_url", "meta_api_url", "twilio_api_url")
     @classmethod
     def _url_without_slash(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
+        if not value:
+            return value
         _URL.validate_python(value)
         return value.rstrip("/")

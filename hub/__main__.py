@@ -1,5 +1,7 @@
 """The command line: `partyline`, also `python -m hub`.
 
+Commands import what they run themselves, so that `--help` is quick and Ctrl-C finds no half-made imports.
+
 Exit codes: 0 done, 1 something is wrong and was said, 2 the command line is wrong, 70 a part of the hub could not live.
 """
 
@@ -16,11 +18,6 @@ from pydantic import ValidationError
 
 from config import logs
 from config.settings import Settings
-from hub import app, check, demo, simulate
-from hub.domain.errors import Refusal
-from hub.store.embedded_host import EmbeddedError
-from hub.store.migrate import MigrationError
-from hub.store.sealing import KeyProblem
 
 log = structlog.get_logger()
 
@@ -43,11 +40,13 @@ def load_settings(**overrides: Any) -> Settings:
 
 def run(make: Callable[[], Coroutine[Any, Any, int]]) -> None:
     """Run a command's coroutine on uvloop and exit with its code; known refusals are a sentence, no trace."""
+    from hub.app import Unfit, telling
+
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with telling(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(make())
-    except (EmbeddedError, MigrationError, KeyProblem, Refusal) as error:
-        click.echo(f"partyline: {error.code if hasattr(error, 'code') else 'error'}: {error}", err=True)
+    except Unfit as error:
+        click.echo(f"partyline: {error.code}: {error}", err=True)
         code = 1
     except KeyboardInterrupt:
         code = 130
@@ -69,6 +68,8 @@ def serve() -> None:
 
 
 async def _serve(settings: Settings) -> int:
+    from hub import app
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,6 +91,8 @@ def migrate() -> None:
 
 
 async def _migrate(settings: Settings) -> int:
+    from hub import app
+
     async with app.open_database(settings) as (database, _):
         ran = await app.run_migrations(database)
     for name in ran:
@@ -104,6 +107,8 @@ async def _migrate(settings: Settings) -> int:
 def demo_command(*, once: bool, port: int) -> None:
     """Play the whole story live: hub, provider simulator, three services, two customers."""
     logs.configure("error", "console")
+    from hub import demo
+
     run(lambda: demo.play(once=once, port=port))
 
 
@@ -112,6 +117,8 @@ def check_command() -> None:
     """Look for what is wrong with the configuration, the database, the providers."""
     settings = load_settings()
     logs.configure("error", "console")
+    from hub import check
+
     run(lambda: check.report(settings))
 
 
@@ -129,6 +136,8 @@ def simulate_command(**options: Any) -> None:
     """Post provider traffic to a hub, signed with the secrets of this environment."""
     settings = load_settings()
     logs.configure("error", "console")
+    from hub import simulate
+
     run(lambda: simulate.traffic(settings, **options))
 
 

@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import tomllib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,15 +17,16 @@ import providers.whatsapp_cloud
 from config.settings import Settings
 from hub.domain.eligibility import Rule, read_rules
 from hub.domain.endpoints import EndpointPolicy
-from hub.domain.errors import Unavailable
+from hub.domain.errors import Refusal, Unavailable
 from hub.fanout.client import DeliveryClient
 from hub.fanout.dispatcher import Dispatcher
 from hub.http import adapter, admin, health, ingress, problems
 from hub.http.context import CONTEXT, Context
 from hub.store.embedded import EmbeddedPostgres
+from hub.store.embedded_host import EmbeddedError
 from hub.store.migrate import MigrationError, list_missing, migrate
-from hub.store.pool import Database
-from hub.store.sealing import Sealer, kept_key, new_api_key, new_secret_key
+from hub.store.pool import Database, DatabaseRefused
+from hub.store.sealing import KeyProblem, Sealer, kept_key, new_api_key, new_secret_key
 from hub.store.spool import Spool
 from hub.workers.intake import Intake
 from hub.workers.janitor import Janitor
@@ -40,6 +41,27 @@ _HTTP_GRACE: Final = 3.0
 """Seconds requests that are being answered get at shutdown."""
 
 
+class Unfit(Exception):
+    """The hub cannot run as it is configured; `code` is stable, the message says what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Turn what may be wrong with the surroundings into `Unfit`."""
+    try:
+        yield
+    except (EmbeddedError, MigrationError, Refusal) as error:
+        raise Unfit(error.code, str(error)) from error
+    except KeyProblem as error:
+        raise Unfit("secret_keys", str(error)) from error
+    except OSError as error:
+        raise Unfit("not_possible", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Hub:
     """A hub that runs."""
@@ -52,7 +74,7 @@ class Hub:
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
-    """The configured database, or the embedded one, started. Raises `EmbeddedError`."""
+    """The configured database, or the embedded one, started. Raises `EmbeddedError`, `DatabaseRefused`."""
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
         database, postgres = Database(lambda: {"dsn": url}), None
@@ -83,6 +105,8 @@ async def _check_schema(database: Database, *, is_embedded: bool) -> None:
     try:
         async with database.reading() as conn:
             missing = await list_missing(conn)
+    except DatabaseRefused:
+        raise
     except Unavailable:
         log.warning("database.away_at_start")
         return
@@ -104,7 +128,7 @@ async def connect_providers(settings: Settings) -> list[Provider]:
     twilio = await providers.twilio.connect(
         account_sid=settings.twilio_account_sid,
         auth_tokens=[token.get_secret_value() for token in settings.twilio_auth_token],
-        public_url=settings.public_url,
+        public_url=settings.reached_at,
         api_url=settings.twilio_api_url,
         timeout=settings.send_timeout,
         concurrency=settings.send_concurrency,
@@ -117,8 +141,11 @@ def _secret(value: SecretStr | None) -> str | None:
 
 
 def load_eligibility(settings: Settings) -> list[Rule]:
-    """The configured sharing rules (A3). Raises ValueError, OSError."""
-    return read_rules(tomllib.loads(settings.eligibility_file.read_text()))
+    """The configured sharing rules (A3). Raises `Unfit`, OSError."""
+    try:
+        return read_rules(tomllib.loads(settings.eligibility_file.read_text()))
+    except ValueError as error:
+        raise Unfit("eligibility_file", f"{settings.eligibility_file}: {error}") from error
 
 
 def admin_key(settings: Settings) -> str:
@@ -134,14 +161,15 @@ def sealer(settings: Settings) -> Sealer:
     return Sealer(keys or [kept_key(settings.data_dir, "secret_key", new_secret_key())])
 
 
-def build_app(context: Context) -> web.Application:
-    """The HTTP application over a context."""
+def build_app(context: Context, *, is_gateway: bool = True) -> web.Application:
+    """The HTTP application over a context; a process that is no gateway answers for its health only."""
     app = web.Application(client_max_size=ingress.MAX_BODY, middlewares=[problems.middleware])
     app[CONTEXT] = context
-    ingress.add_routes(app, context)
-    adapter.add_routes(app)
-    admin.add_routes(app)
     health.add_routes(app)
+    if is_gateway:
+        ingress.add_routes(app, context)
+        adapter.add_routes(app)
+        admin.add_routes(app)
     return app
 
 
@@ -177,7 +205,7 @@ class _Parts:
 
     def __init__(self, settings: Settings, database: Database, connected: Sequence[Provider]) -> None:
         self._settings = settings
-        keys = sealer(settings)
+        keys, eligibility = sealer(settings), load_eligibility(settings)
         policy = EndpointPolicy.parse(settings.allow_private_endpoints)
         self._client = DeliveryClient(policy, timeout=settings.delivery_timeout)
         self._dispatcher = Dispatcher(database, keys, self._client, concurrency=settings.delivery_concurrency)
@@ -200,7 +228,7 @@ class _Parts:
             publish=publish,
             refresh=self._dispatcher.refresh,
             wake_sender=self._sender.wake,
-            eligibility=load_eligibility(settings),
+            eligibility=eligibility,
             endpoints=policy,
             admin_key=admin_key(settings),
             secret_overlap=settings.secret_overlap,
@@ -226,7 +254,10 @@ class _Parts:
 
     async def _listen(self) -> str:
         self._runner = web.AppRunner(
-            build_app(self.context), access_log=None, auto_decompress=False, shutdown_timeout=_HTTP_GRACE
+            build_app(self.context, is_gateway="gateway" in self._settings.roles),
+            access_log=None,
+            auto_decompress=False,
+            shutdown_timeout=_HTTP_GRACE,
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024)

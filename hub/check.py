@@ -72,7 +72,7 @@ def _print(findings: Sequence[Finding]) -> None:
 
 
 def _public_url(settings: Settings) -> list[Finding]:
-    name, url = "PUBLIC_URL", settings.public_url
+    name, url = "PUBLIC_URL", settings.reached_at
     parts = urlsplit(url)
     if parts.scheme != "https":
         return [Finding(name, "warn", f"{url} is not https", "providers post to https only: set the URL they reach")]
@@ -156,7 +156,7 @@ def _meta(settings: Settings) -> list[Finding]:
         "META_VERIFY_TOKEN": settings.meta_verify_token,
         "META_ACCESS_TOKEN": settings.meta_access_token,
     }
-    return [_provider("Meta", needed, f"its webhook: {settings.public_url}/webhooks/meta")]
+    return [_provider("Meta", needed, f"its webhook: {settings.reached_at}/webhooks/meta")]
 
 
 def _twilio(settings: Settings) -> list[Finding]:
@@ -164,7 +164,7 @@ def _twilio(settings: Settings) -> list[Finding]:
         "TWILIO_ACCOUNT_SID": settings.twilio_account_sid,
         "TWILIO_AUTH_TOKEN": settings.twilio_auth_token,
     }
-    return [_provider("Twilio", needed, f"its webhook: {settings.public_url}/webhooks/twilio")]
+    return [_provider("Twilio", needed, f"its webhook: {settings.reached_at}/webhooks/twilio")]
 
 
 def _provider(name: str, needed: Mapping[str, object], webhook: str) -> Finding:

@@ -124,7 +124,8 @@ class StatusReported:
 
     `status` is the normalised name (rule E7: undelivered is failed, played is read, canceled is cancelled), or None
     where the report is to be recorded only (`accepted`, `scheduled`, `deleted`...); `reported` is the provider's own
-    word. `hub_id` is the hub's message id where the provider hands it back. `errors` hold `code`, `title`, `detail`.
+    word. `hub_id` is the hub's message id where the provider hands it back. `errors` hold `code` (ours, stable),
+    `title`, `detail` and `provider_code`.
     """
 
     key: str

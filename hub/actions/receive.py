@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 
 from hub.actions import describe
-from hub.actions.report_status import Report, StatusBook
+from hub.actions.report_status import Report, StatusBook, unparked
 from hub.actions.resolve import Directory, Thread, ThreadKey, identity, reply_address, resolve
 from hub.domain.errors import NotFound
 from hub.domain.events import Event, EventDraft
@@ -38,6 +38,8 @@ from providers.base import (
     Unparsed,
 )
 
+Targets = dict[str, list[tuple[UUID, UUID]]]
+"""For each status, by its key, the messages it is about with their conversations."""
 Talk = MessageReceived | MessageEdited | MessageDeleted | ReactionChanged
 _CHANGE_EVENTS: Final[dict[type, str]] = {
     MessageEdited: "message.edited",
@@ -183,34 +185,48 @@ class _Batch:
         """Do all of it, and write it."""
         talk = [(item, route) for item, route, _ in fresh if not isinstance(item, StatusReported)]
         reports = [(item, provider) for item, _, provider in fresh if isinstance(item, StatusReported)]
-        found = await self._find_messages(reports) if reports else {}
+        sent = {item.provider_id for item, _ in talk if isinstance(item, MessageReceived) and _is_ours(item)}
+        found = await self._find_messages(reports, {provider_id for provider_id in sent if provider_id})
         await self._find_threads(talk)
-        await self._lock(talk, {conversation_id for _, conversation_id in found.values()})
+        await self._lock(talk, {conversation_id for targets in found.values() for _, conversation_id in targets})
         await self._look_up(talk, found)
         for item, route, provider in fresh:
             if isinstance(item, StatusReported):
-                self._report(item, found.get(item.key))
+                for target in found.get(item.key, ()):
+                    self._report(item, *target)
             else:
                 self._talk(item, route, provider)
         await self._write(reports, found)
 
     # Reading and locking
 
-    async def _find_messages(self, reports: Sequence[tuple[StatusReported, str]]) -> dict[str, tuple[UUID, UUID]]:
-        """The outbound message, and its conversation, that each status is about: by the hub's id where the provider
-        hands it back and it is not some other message's, else by the provider's id.
+    async def _find_messages(self, reports: Sequence[tuple[StatusReported, str]], sent: set[str]) -> Targets:
+        """What each status is about. Where it is not known yet, or `sent` tells of it just now, nobody else may learn
+        of it, or park a status of it, before we are done.
+        """
+        found = await self._match(reports) if reports else {}
+        unknown = {item.provider_id for item, _ in reports if item.provider_id and item.key not in found}
+        if unknown or sent:
+            await inbound.lock_provider_ids(self.conn, unknown | sent)
+        if unknown:
+            found |= await self._match([report for report in reports if report[0].key not in found])
+        return found
+
+    async def _match(self, reports: Sequence[tuple[StatusReported, str]]) -> Targets:
+        """The outbound messages, and their conversations, that each status is about: by the hub's id where the
+        provider hands it back and it is not some other message's, else by the provider's id.
         """
         by_provider = await messages.find_sent_as(
             self.conn, {(provider, item.provider_id) for item, provider in reports if item.provider_id}
         )
         hub_ids = {item.key: hub_id for item, _ in reports if (hub_id := _hub_id(item))}
         by_hub = await messages.find_outbound(self.conn, set(hub_ids.values()))
-        found = {}
+        found: Targets = {}
         for item, provider in reports:
             known = by_provider.get((provider, item.provider_id or ""))
             row = by_hub.get(hub_ids[item.key]) if item.key in hub_ids else None
             if known is None and row and row["provider"] == provider and row["provider_id"] in {None, item.provider_id}:
-                known = row["id"], row["conversation_id"]
+                known = [(row["id"], row["conversation_id"])]
             if known:
                 found[item.key] = known
         return found
@@ -261,11 +277,12 @@ class _Batch:
         state = self.states.get(thread.conversation.id)
         return state is None or state.generation != thread.conversation.generation
 
-    async def _look_up(self, talk: Sequence[tuple[Talk, Route]], found: dict[str, tuple[UUID, UUID]]) -> None:
+    async def _look_up(self, talk: Sequence[tuple[Talk, Route]], found: Targets) -> None:
         """Whatever else this batch needs to know; most batches need nothing."""
         if found:
-            self.book = await StatusBook.open(self.conn, {message_id for message_id, _ in found.values()})
-            people = {self.states[conversation_id].contact_id for _, conversation_id in found.values()}
+            targets = [target for targets in found.values() for target in targets]
+            self.book = await StatusBook.open(self.conn, {message_id for message_id, _ in targets})
+            people = {self.states[conversation_id].contact_id for _, conversation_id in targets}
             self.contacts = await contacts.list_contacts(self.conn, people)
         answered = {
             (item.sender.provider, target)
@@ -322,6 +339,12 @@ class _Batch:
             raw=item.raw,
         )
         self.stored.append(draft)
+        if draft.provider_id:  # what comes after it in this batch may be about it
+            self.targets[state.id, draft.provider_id] = {
+                "id": draft.id,
+                "type": draft.type,
+                "sequence": draft.sequence,
+            }
         data = self._data(state, thread.contact)
         data["message"] = describe.received_message(draft)
         author = self.authors.get(_answered(item) or "")
@@ -349,13 +372,10 @@ class _Batch:
         if isinstance(item, ReactionChanged):
             data["reaction"] = {"emoji": item.emoji, "message": about, "provider_time": _time(item.at)}
         else:
-            data["message"] = about | _changed_message(item, state, sequence, target and target["type"])
+            data["message"] = about | _changed_message(item, state, target)
         self._emit(_CHANGE_EVENTS[type(item)], data, state, sequence, target and target["id"])
 
-    def _report(self, item: StatusReported, found: tuple[UUID, UUID] | None) -> None:
-        if found is None:
-            return
-        message_id, conversation_id = found
+    def _report(self, item: StatusReported, message_id: UUID, conversation_id: UUID) -> None:
         state = self.states[conversation_id]
         draft = self.book.take(message_id, _report(item, self.now), state, self.contacts[state.contact_id])
         if draft:
@@ -389,11 +409,12 @@ class _Batch:
 
     # Writing
 
-    async def _write(self, reports: Sequence[tuple[StatusReported, str]], found: dict[str, tuple[UUID, UUID]]) -> None:
+    async def _write(self, reports: Sequence[tuple[StatusReported, str]], found: Targets) -> None:
         orphans = [(item, provider) for item, provider in reports if item.key not in found]
         await inbound.add_orphans(self.conn, [_orphan(item, provider) for item, provider in orphans])
         await self.book.save(self.conn)
         await messages.add_messages(self.conn, self.stored)
+        await self._unpark([draft for draft in self.stored if draft.direction == "outbound" and draft.provider_id])
         for message_id, change in self.edits:
             if isinstance(change, MessageEdited):
                 await messages.set_content(self.conn, message_id, change.content, self.now)
@@ -403,16 +424,33 @@ class _Batch:
         await conversations.save(self.conn, changed)
         self.result.events = await event_log.append(self.conn, self.drafts)
 
+    async def _unpark(self, sent: Sequence[MessageDraft]) -> None:
+        """Apply the statuses that came before the news of what was sent past the hub (E7)."""
+        parked = {
+            key: await inbound.take_orphans(self.conn, *key)
+            for key in sorted({(draft.provider, draft.provider_id) for draft in sent if draft.provider_id})
+        }
+        if not any(parked.values()):
+            return
+        book = await StatusBook.open(self.conn, {draft.id for draft in sent})
+        people = await contacts.list_contacts(self.conn, {self.states[d.conversation_id].contact_id for d in sent})
+        for draft in sent:
+            state = self.states[draft.conversation_id]
+            for row in parked[draft.provider, draft.provider_id or ""]:
+                event = book.take(draft.id, unparked(row, self.now), state, people[state.contact_id])
+                self.drafts += [event] if event else []
+        await book.save(self.conn)
+
 
 def _changed_message(
-    item: MessageEdited | MessageDeleted, state: ConversationState, sequence: int, kind: str | None
+    item: MessageEdited | MessageDeleted, state: ConversationState, target: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     return {
         "direction": "inbound",
         "medium": state.medium,
-        "type": kind,
+        "type": target["type"] if target else None,
         "origin": item.origin,
-        "sequence": sequence,
+        "sequence": target["sequence"] if target else None,
         "author": None,
         "provider_time": _time(item.at),
         **(item.content if isinstance(item, MessageEdited) else {}),

@@ -5,13 +5,11 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import orjson
-
-from hub.actions.report_status import Report, StatusBook
+from hub.actions.report_status import Report, StatusBook, unparked
 from hub.domain.backoff import SEND_SCHEDULE, delay
 from hub.domain.events import Event, EventDraft
 from hub.store import contacts, conversations, event_log, inbound, outbox
-from hub.store.pool import Connection, Record
+from hub.store.pool import Connection
 from providers.base import NotTaken, OutcomeUnknown, SendError, Sent
 
 UNKNOWN_HOLDS: Final = 30.0
@@ -25,6 +23,8 @@ async def record_send(
     conn: Connection, message_id: UUID, conversation_id: UUID, outcome: Outcome, attempts: int, now: datetime
 ) -> list[Event]:
     """Record the outcome of one send and settle its place in the queue; statuses that came early are applied."""
+    if isinstance(outcome, Sent):
+        await inbound.lock_provider_ids(conn, [outcome.provider_id])
     state = (await conversations.lock(conn, [conversation_id]))[conversation_id]
     book = await StatusBook.open(conn, [message_id])
     contact = (await contacts.list_contacts(conn, [state.contact_id]))[state.contact_id]
@@ -32,7 +32,7 @@ async def record_send(
     reports = [report] if (report := await _settle(conn, message_id, outcome, attempts, now)) else []
     if isinstance(outcome, Sent):
         parked = await inbound.take_orphans(conn, provider, outcome.provider_id)
-        reports += [_unpark(row, now) for row in parked]
+        reports += [unparked(row, now) for row in parked]
     drafts = [book.take(message_id, report, state, contact) for report in reports]
     await book.save(conn)
     await conversations.save(conn, [state])
@@ -57,15 +57,7 @@ async def _settle(conn: Connection, message_id: UUID, outcome: Outcome, attempts
 
 
 def _error(error: SendError) -> dict[str, str | None]:
-    return {"code": error.code, "title": error.detail, "provider_code": error.provider_code}
-
-
-def _unpark(row: Record, now: datetime) -> Report:
-    kept = orjson.loads(row["details"] or "{}")
-    errors = kept.get("errors") or [None]
-    return Report(
-        row["status"], row["reported"], now, row["provider_time"], error=errors[0], details=kept.get("details") or {}
-    )
+    return {"code": error.code, "title": None, "detail": error.detail or None, "provider_code": error.provider_code}
 
 
 async def abandon(conn: Connection, message_id: UUID, conversation_id: UUID, now: datetime) -> list[Event]:

@@ -15,7 +15,7 @@ from hub.domain.statuses import advance
 from hub.store import messages
 from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
-from hub.store.pool import Connection
+from hub.store.pool import Connection, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,15 @@ class Report:
     error: dict[str, Any] | None = None
     details: dict[str, Any] = field(default_factory=dict)
     provider_id: str | None = None
+
+
+def unparked(row: Record, now: datetime) -> Report:
+    """A report that waited until its message was known (E7)."""
+    kept = orjson.loads(row["details"] or "{}")
+    errors = kept.get("errors") or [None]
+    return Report(
+        row["status"], row["reported"], now, row["provider_time"], error=errors[0], details=kept.get("details") or {}
+    )
 
 
 @dataclass(slots=True)
@@ -67,7 +76,7 @@ class StatusBook:
         if report.provider_id and not entry.row["provider_id"]:
             entry.row["provider_id"] = report.provider_id
             entry.is_touched = True
-        if report.error and report.status == "failed" and not entry.row["error"]:
+        if report.error and report.status in {"failed", "cancelled"} and not entry.row["error"]:
             entry.row["error"] = orjson.dumps(report.error).decode()
             entry.is_touched = True
         if not move.is_change:

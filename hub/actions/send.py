@@ -213,7 +213,8 @@ async def claim(
     book = await StatusBook.open(conn, [message_id])
     row = book.row(message_id)
     facts = await _facts(conn, state, channel, members, row["author_service_id"], row["origin"], row["parent_epoch"])
-    refusal = policy.check_send(facts, now) or _check_age(row, now)
+    sender = await numbers.find_sender(conn, state.number_id, state.medium)
+    refusal = policy.check_send(facts, now) or _check_age(row, now) or _check_sender(row, sender)
     contact = (await contacts.list_contacts(conn, [state.contact_id]))[state.contact_id]
     report = _refused(row, refusal, now) if refusal else Report("sending", "sending", now)
     draft = book.take(message_id, report, state, contact)
@@ -222,7 +223,7 @@ async def claim(
         await outbox.finish(conn, message_id)
     await conversations.save(conn, [state])
     events = await event_log.append(conn, [draft] if draft else [])
-    outbound = None if refusal else await _outbound(conn, row, state)
+    outbound = None if refusal or sender is None else _outbound(row, state, sender["external_id"])
     return Claim(outbound, row["provider"], taken["attempts"], events)
 
 
@@ -232,19 +233,28 @@ def _check_age(row: Any, now: datetime) -> Refusal | None:
     return None
 
 
+def _check_sender(row: Any, sender: Record | None) -> Refusal | None:
+    if sender is None or sender["provider"] != row["provider"]:
+        return Conflict("the number lost the sender this message was accepted for", code="no_sender")
+    return None
+
+
 def _refused(row: Any, refusal: Refusal, now: datetime) -> Report:
     status = "failed" if row["origin"] == "agent" or row["status"] != "queued" else "cancelled"
-    return Report(status, status, now, error={"code": refusal.code, "title": refusal.detail})
+    return Report(
+        status,
+        status,
+        now,
+        error={"code": refusal.code, "title": None, "detail": refusal.detail, "provider_code": None},
+    )
 
 
-async def _outbound(conn: Connection, row: Any, state: ConversationState) -> OutboundMessage:
-    sender = await numbers.find_sender(conn, state.number_id, state.medium)
-    assert sender is not None
+def _outbound(row: Any, state: ConversationState, sender: str) -> OutboundMessage:
     is_phone = state.reply_to.type == "phone"
     return OutboundMessage(
         hub_id=public_id("msg", row["id"]),
         medium=row["medium"],
-        sender=sender["external_id"],
+        sender=sender,
         phone=state.reply_to.value if is_phone else None,
         user_id=None if is_phone else state.reply_to.value,
         type=row["type"],
@@ -259,7 +269,12 @@ async def cancel_automation(conn: Connection, channel_id: UUID, service_id: UUID
     taken = await outbox.take_automation(conn, channel_id, service_id)
     book = await StatusBook.open(conn, [row["id"] for row in taken])
     people = await contacts.list_contacts(conn, {state.contact_id for state in states.values()})
-    report = Report("cancelled", "cancelled", now, error={"code": "not_parent", "title": "parenthood changed"})
+    report = Report(
+        "cancelled",
+        "cancelled",
+        now,
+        error={"code": "not_parent", "title": None, "detail": "parenthood changed", "provider_code": None},
+    )
     drafts = [
         book.take(row["id"], report, state, people[state.contact_id])
         for row in taken

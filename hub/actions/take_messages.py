@@ -35,6 +35,7 @@ class Batch:
 
     rows: Rows = field(default_factory=Rows)
     events: list[Event] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
     messages: int = 0
 
 
@@ -58,7 +59,7 @@ def add_webhook(
     """Put a webhook's items into the batch, if all of them are plain messages of known customers, none of whom has
     something else `waiting`. False: nothing was put in; it has to go the long way.
     """
-    found = []
+    found: dict[tuple[str, UUID], tuple[MessageReceived, str, Route, bool, UUID, Thread]] = {}
     for arrival in arrivals:
         item = arrival.item
         if not isinstance(item, MessageReceived) or item.origin != "customer" or not _is_plain(item):
@@ -71,9 +72,12 @@ def add_webhook(
             thread = directory.find((channel.id, route.medium, who))
             if thread is None or not _is_current(thread, item.customer):
                 return False
-            found.append((item, arrival.provider, route, channel.is_unrouted, channel.id, thread))
-    for entry in found:
-        _add(batch, *entry, now)
+            entry = item, arrival.provider, route, channel.is_unrouted, channel.id, thread
+            found.setdefault((item.key, channel.id), entry)  # the same item twice in one batch is one (B4)
+    for (key, _), entry in found.items():
+        if key not in batch.keys:
+            _add(batch, *entry, now)
+    batch.keys |= {key for key, _ in found}
     batch.messages += len(arrivals)
     return True
 

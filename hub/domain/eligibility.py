@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-_FIELDS: Final = ("plan", "product", "upgraded_from_standalone")
+_FIELDS: Final[Mapping[str, type]] = {"plan": str, "product": str, "upgraded_from_standalone": bool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,16 @@ def read_rules(document: Mapping[str, Any]) -> list[Rule]:
     return [_read_rule(index, entry) for index, entry in enumerate(rules, 1)]
 
 
-def _read_rule(index: int, entry: Mapping[str, Any]) -> Rule:
+def _read_rule(index: int, entry: Any) -> Rule:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"rule {index}: must be a table of fields and shares")
     wanted = {name: value if isinstance(value, list) else [value] for name, value in entry.items() if name != "shares"}
-    unknown = set(wanted) - set(_FIELDS)
+    unknown = wanted.keys() - _FIELDS.keys()
     if unknown:
         raise ValueError(f"rule {index}: unknown field {', '.join(sorted(unknown))}; known are {', '.join(_FIELDS)}")
+    for name, values in wanted.items():
+        if not all(isinstance(value, _FIELDS[name]) for value in values):
+            raise ValueError(f"rule {index}: {name} must be of type {_FIELDS[name].__name__}, or a list of it")
     if not isinstance(entry.get("shares"), bool):
         raise ValueError(f"rule {index}: shares must be true or false")
     return Rule(wanted, entry["shares"])

@@ -1,16 +1,32 @@
 """Where subscribers may live: the guard against making the hub call into its own network (SSRF)."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from hub.domain.errors import Invalid
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+"""All of IPv6 that was ever given out (IANA, IPv6 address space)."""
+_SPECIAL: Final = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "3fff::/20")))
+"""Special-purpose networks that `is_global` of some Python versions does not know."""
 _MAX_URL: Final = 2048
+# Strict on purpose: what two parsers could read differently (users, spaces, backslashes, escapes in the host, letters
+# that IDNA turns into digits) is no endpoint.
+_URL: Final = re.compile(
+    r"(?P<scheme>https?)://(?:\[(?P<v6>[0-9a-f]*:[0-9a-f:.]*)\]|(?P<name>[a-z0-9_.-]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:[/?][!\x22$-\[\]-~]*)?",
+    re.IGNORECASE,
+)
+# A last label that is a number makes the whole an IPv4 address in one of inet_aton's spellings.
+_NAME: Final = re.compile(
+    r"(?!(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.(?!$)|\.?$))+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +57,15 @@ class EndpointPolicy:
 
         Raises `Invalid` (`endpoint_url_invalid`, `endpoint_not_allowed`).
         """
-        try:
-            parts = urlsplit(url)
-            host, _ = parts.hostname, parts.port
-        except ValueError:
-            raise Invalid("the endpoint is not a URL", code="endpoint_url_invalid") from None
-        if parts.scheme not in {"http", "https"} or not host or len(url) > _MAX_URL:
-            raise Invalid("the endpoint must be an https URL", code="endpoint_url_invalid")
-        if parts.username is not None or parts.fragment:
-            raise Invalid("the endpoint must not hold a user or a fragment", code="endpoint_url_invalid")
-        is_plain = parts.scheme == "http"
+        parts = _URL.fullmatch(url)
+        if not parts or len(url) > _MAX_URL or not 0 < int(parts["port"] or 443) < 65536:
+            raise Invalid(
+                "the endpoint must be an https URL in ASCII, without a user or a fragment", code="endpoint_url_invalid"
+            )
+        host = parts["v6"] or parts["name"]
+        if not is_literal(host) and not _NAME.fullmatch(host):
+            raise Invalid("the endpoint's host is neither a name nor an address", code="endpoint_url_invalid")
+        is_plain = parts["scheme"].lower() == "http"
         if is_plain and not self.networks:
             raise Invalid("plain http is only for private endpoints, which are off", code="endpoint_not_allowed")
         if is_literal(host) and not self.may_dial(host, is_plain=is_plain):
@@ -68,7 +83,9 @@ def is_literal(host: str) -> bool:
 
 def is_public(ip: IPAddress) -> bool:
     """Whether an address is one of the open internet."""
-    return ip.is_global and not ip.is_multicast
+    if ip.version == 6 and ip not in _UNICAST:
+        return False
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _SPECIAL)
 
 
 def unwrapped(ip: IPAddress) -> IPAddress:

@@ -1,6 +1,7 @@
 """Identifiers: UUIDv7 inside, a prefix and 32 hexadecimal digits outside, so that text order is order of age."""
 
 import os
+import re
 import time
 from typing import Final
 from uuid import UUID
@@ -8,6 +9,7 @@ from uuid import UUID
 from hub.domain.errors import NotFound
 
 PREFIXES: Final = frozenset({"msg", "cnv", "con", "svc", "chn", "sub", "key", "evt", "cand"})
+_DIGITS: Final = re.compile("[0-9a-f]{32}")
 _VERSION_7: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
 
@@ -28,12 +30,9 @@ def public_id(prefix: str, value: UUID) -> str:
 def parse_id(prefix: str, text: str) -> UUID:
     """Read an id back. Raises `NotFound` for anything that is no id of this kind: it names nothing we have."""
     head, _, digits = text.partition("_")
-    if head != prefix or len(digits) != 32:
+    if head != prefix or not _DIGITS.fullmatch(digits):
         raise NotFound(f"there is no {text!r}")
-    try:
-        return UUID(hex=digits)
-    except ValueError:
-        raise NotFound(f"there is no {text!r}") from None
+    return UUID(hex=digits)
 
 
 def event_id(number: int) -> str:

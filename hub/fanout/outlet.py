@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 WINDOW: Final = 2000
 """Events a subscription may have read and not done: bounds memory; beyond it the log keeps them."""
+SECRET_HEAD_START: Final = 0.2
+"""Seconds between connecting and the first delivery: the secret is in the answer to the connect, and must be first."""
 ATTEMPTS = Counter("partyline_delivery_attempts", "Delivery attempts by outcome", ["outcome"])
 LATENCY = Histogram(
     "partyline_delivery_seconds", "One delivery attempt", buckets=(0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 5, 15)
@@ -91,6 +93,7 @@ class Outlet:
         self._finished: set[int] = set()
         self._undone = 0
         self._is_draining = False
+        self._opens_at = time.monotonic() + max(0.0, SECRET_HEAD_START - receiver.age)
         self._tasks: set[asyncio.Task[None]] = set()
         self._random = random.Random()  # noqa: S311  jitter, no secret
 
@@ -147,6 +150,9 @@ class Outlet:
         """One of at most `concurrency` workers: takes one event of one lane after another until none is runnable."""
         while self._runnable:
             await self._ready.wait()
+            if self._opens_at:
+                await asyncio.sleep(max(0.0, self._opens_at - time.monotonic()))
+                self._opens_at = 0.0
             if self._is_draining or not self._runnable:
                 return
             lane = self._runnable.popleft()

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """One subscription that webhooks go to."""
+    """One subscription that webhooks go to; `age` is in seconds since it connected, when it was read."""
 
     id: UUID
     channel_id: UUID
@@ -31,6 +31,7 @@ class Receiver:
     may_automate: bool
     parent_epoch: int
     keys: tuple[bytes, ...]
+    age: float
 
     def wants(self, event: Event) -> bool:
         """Whether this event is for this subscription at all (G5)."""
@@ -94,6 +95,7 @@ async def load_roster(conn: Connection, sealer: Sealer) -> Roster:
             row["is_parent"] and row["kind"] == "shared",
             row["parent_epoch"],
             keys,
+            row["age"],
         )
     sharing = {
         (row["channel_id"], row["service_id"]): Sharing(row["share"], frozenset(row["share_with"]))

@@ -237,7 +237,11 @@ async def post_message(request: web.Request, caller: Caller) -> web.Response:
     context.wake_sender()
     if wait:
         view = await _wait(request, parse_id("msg", accepted.message["id"]), caller, wait)
-        return answer({"message": view, "warnings": accepted.warnings}, status=202)
+        response = answer({"message": view, "warnings": accepted.warnings}, status=202)
+        if key:
+            assert isinstance(response.body, bytes)
+            async with context.database.transaction() as conn:
+                await outbox.set_answer(conn, caller.service_id, route, key, 202, response.body.decode())
     return response
 
 

@@ -1,6 +1,6 @@
 """The providers' side: verify, parse, store, and only then answer (rules B1 to B5)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import structlog
@@ -32,7 +32,7 @@ def webhook(provider: str, route: Route) -> Handler:
         if body is None:
             WEBHOOKS.labels(provider, "413").inc()
             return web.Response(status=413, headers={"Connection": "close"})
-        incoming = WebhookRequest(request.raw_path, request.headers, body)
+        incoming = WebhookRequest(request.raw_path, _headers(request), body)
         if not route.verify(incoming):
             WEBHOOKS.labels(provider, "403").inc()
             log.warning("webhook.rejected", provider=provider, path=route.path)
@@ -44,6 +44,15 @@ def webhook(provider: str, route: Route) -> Handler:
         return web.Response(body=route.answer, content_type=route.content_type)
 
     return handle
+
+
+def _headers(request: web.Request) -> Mapping[str, str]:
+    """The headers; what is no text in the content type is replaced, since it is stored with what is kept."""
+    kind = request.headers.get("content-type", "")
+    if kind.isascii():
+        return request.headers
+    lowered = {name.lower(): value for name, value in request.headers.items()}
+    return lowered | {"content-type": kind.encode("ascii", "replace").decode()}
 
 
 async def _body(request: web.Request) -> bytes | None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from hub.domain.errors import Fault, Invalid, Refusal, TooLarge, Unavailable
-from hub.store.pool import TryAgain
+from hub.store.pool import BadData, TryAgain
 
 log = structlog.get_logger()
 
@@ -70,6 +70,9 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         return problem(invalid(error))
     except TryAgain:
         return problem(Unavailable("too much is happening at once; try again"))
+    except BadData as error:
+        log.warning("request.bad_data", method=request.method, path=request.path, error=str(error))
+        return problem(Invalid("the request holds a value that cannot be stored or compared"))
     except web.HTTPRequestEntityTooLarge:
         return problem(TooLarge("the body is over the limit"))
     except web.HTTPException as error:

@@ -1,15 +1,26 @@
 """What the API takes, validated: every fault of a body is reported at once (rule H1)."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from hub.domain.addresses import is_e164
-from hub.domain.errors import Invalid
+from hub.domain.errors import Invalid, NotFound
 from hub.domain.events import EVENT_TYPES
+from hub.domain.ids import parse_id
 
+_MAX_DIGITS: Final = 19
 MAX_BODY = 1024 * 1024
 """Bytes of an API request's body."""
 
@@ -53,13 +64,19 @@ class SenderIn(_Model):
     provider: Literal["meta", "twilio"]
     external_id: Name
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.provider == "meta" and self.medium == "sms":
+    @field_validator("provider")
+    @classmethod
+    def _has_the_medium(cls, value: str, info: ValidationInfo) -> str:
+        if value == "meta" and info.data.get("medium") == "sms":
             raise ValueError("Meta sends WhatsApp only")
-        if self.provider == "twilio" and not (self.external_id.startswith("MG") or is_e164(self.external_id)):
+        return value
+
+    @field_validator("external_id")
+    @classmethod
+    def _is_of_the_provider(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("provider") == "twilio" and not (value.startswith("MG") or is_e164(value)):
             raise ValueError("at Twilio a sender is a number in international form or a messaging service (MG...)")
-        return self
+        return value
 
 
 class NumberIn(_Model):
@@ -84,12 +101,23 @@ class ConnectionIn(_Model):
     display: Literal["masked", "full"] = "masked"
     share: Literal["none", "all"] | list[str] = "none"
 
-    @model_validator(mode="after")
-    def _known_types(self) -> Self:
-        unknown = sorted(set(self.event_types or ()) - set(EVENT_TYPES))
+    @field_validator("event_types")
+    @classmethod
+    def _known_types(cls, value: list[str] | None) -> list[str] | None:
+        unknown = sorted(set(value or ()) - set(EVENT_TYPES))
         if unknown:
             raise ValueError(f"unknown event types: {', '.join(unknown)}")
-        return self
+        return value
+
+    @field_validator("share")
+    @classmethod
+    def _names_services(cls, value: str | list[str]) -> str | list[str]:
+        for name in value if isinstance(value, list) else ():
+            try:
+                parse_id("svc", name)
+            except NotFound:
+                raise ValueError(f"{name!r} is no service's id") from None
+        return value
 
 
 class AgentIn(_Model):
@@ -103,21 +131,20 @@ class MessageIn(_Model):
     """A message to send."""
 
     origin: Literal["agent", "chatbot", "auto_reply", "workflow", "notification", "scheduled", "campaign"]
-    agent: AgentIn | None = None
+    agent: AgentIn | None = Field(default=None, validate_default=True)
     type: Literal["text"] = "text"
     text: Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=65_536)]
     reply_to: Name | None = None
     parent_epoch: int | None = Field(default=None, ge=0)
     seen_sequence: int | None = Field(default=None, ge=0)
-    campaign: Name | None = None
+    campaign: Name | None = Field(default=None, validate_default=True)
 
-    @model_validator(mode="after")
-    def _origin_says_who(self) -> Self:
-        if self.origin == "agent" and self.agent is None:
-            raise ValueError("an agent's message names its agent (rule E1)")
-        if self.origin == "campaign" and self.campaign is None:
-            raise ValueError("a campaign's message names its campaign (rule E1)")
-        return self
+    @field_validator("agent", "campaign")
+    @classmethod
+    def _origin_says_who(cls, value: object, info: ValidationInfo) -> object:
+        if value is None and info.data.get("origin") == info.field_name:
+            raise ValueError(f"a message of origin {info.field_name!r} names its {info.field_name} (rule E1)")
+        return value
 
 
 async def read_json(request: web.Request) -> tuple[bytes, Any]:
@@ -142,6 +169,6 @@ def number_of(request: web.Request, name: str, *, default: int, low: int = 0, hi
     text = request.query.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS or not low <= int(text) <= high:
         raise Invalid(f"{name} must be a number from {low} to {high}")
     return int(text)

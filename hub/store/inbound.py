@@ -1,7 +1,7 @@
 """What was taken in already (B4), and what could not be taken in (B5)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,20 @@ select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[],
 TAKE_ORPHANS_SQL = """
 delete from orphan_status where provider = $1 and provider_id = $2
 returning status, reported, provider_time, details, id"""
+
+
+LOCK_PROVIDER_IDS_SQL = """
+select pg_advisory_xact_lock(7003, hash)
+from (select distinct hashtext(id) as hash from unnest($1::text[]) as w (id) order by hash) as w"""
+
+
+async def lock_provider_ids(conn: Connection, provider_ids: Collection[str]) -> None:
+    """Keep a status that is being parked and the record of its message apart, so that the second sees the first (E7).
+
+    Before any conversation is locked (lock order).
+    """
+    if provider_ids:
+        await conn.execute(LOCK_PROVIDER_IDS_SQL, list(provider_ids))
 
 
 async def add_orphans(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -75,12 +75,13 @@ select id, conversation_id, provider, provider_id from message where id = any($1
 
 async def find_sent_as(
     conn: Connection, provider_ids: Collection[tuple[str, str]]
-) -> dict[tuple[str, str], tuple[UUID, UUID]]:
-    """Outbound messages by provider and provider id: the message's and the conversation's id."""
-    if not provider_ids:
-        return {}
-    rows = await conn.fetch(FIND_SENT_AS_SQL, *map(list, zip(*provider_ids, strict=True)))
-    return {(row["provider"], row["provider_id"]): (row["id"], row["conversation_id"]) for row in rows}
+) -> dict[tuple[str, str], list[tuple[UUID, UUID]]]:
+    """Outbound messages by provider and provider id, one for each channel: the message's and the conversation's id."""
+    found: dict[tuple[str, str], list[tuple[UUID, UUID]]] = {}
+    if provider_ids:
+        for row in await conn.fetch(FIND_SENT_AS_SQL, *map(list, zip(*provider_ids, strict=True))):
+            found.setdefault((row["provider"], row["provider_id"]), []).append((row["id"], row["conversation_id"]))
+    return found
 
 
 async def find_outbound(conn: Connection, ids: Collection[UUID]) -> dict[UUID, Record]:
@@ -106,7 +107,7 @@ async def find_authors(conn: Connection, provider_ids: Collection[tuple[str, str
 
 
 FIND_RECEIVED_AS_SQL = """
-select m.id, m.conversation_id, m.provider_id, m.type, m.content
+select m.id, m.conversation_id, m.provider_id, m.type, m.sequence
 from unnest($1::uuid[], $2::text[]) as w (conversation_id, provider_id)
 join message m on m.provider_id = w.provider_id and m.conversation_id = w.conversation_id"""
 

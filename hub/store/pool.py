@@ -30,7 +30,18 @@ _GONE: Final = (
     OSError,
 )
 _BAD: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+_REFUSED: Final = (
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.exceptions.ClientConfigurationError,
+)
 _AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+class DatabaseRefused(Unavailable):
+    """The server is there and does not let us in: the URL, the role or the password is wrong."""
+
+    code = "database_refused"
 
 
 class BadData(Exception):
@@ -48,6 +59,8 @@ async def translated() -> AsyncIterator[None]:
         yield
     except _AGAIN as error:
         raise TryAgain(str(error)) from error
+    except _REFUSED as error:
+        raise DatabaseRefused(f"the database does not let the hub in: {error}") from error
     except _GONE as error:
         raise Unavailable("the database does not answer") from error
     except _BAD as error:
@@ -67,7 +80,7 @@ class Database:
         """Open the pool. Raises `Unavailable`."""
         async with translated():
             self._pool = await asyncpg.create_pool(
-                min_size=1,
+                min_size=0,
                 max_size=self._size,
                 command_timeout=COMMAND_TIMEOUT,
                 timeout=ACQUIRE_TIMEOUT,

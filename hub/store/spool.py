@@ -70,9 +70,10 @@ class Spool:
             self._file.truncate(start)  # a half-written line must not hide the next one
             raise
 
-    def read(self) -> list[Spooled]:
-        """Everything spooled so far, oldest first."""
-        return list(self._read())
+    async def read(self) -> list[Spooled]:
+        """Everything spooled so far, oldest first. Never while it is written: both move the place in the file."""
+        async with self._lock:
+            return list(self._read())
 
     async def drop(self, count: int) -> bool:
         """Forget the first `count`, which are in the database now; True where nothing is left."""

@@ -30,6 +30,7 @@ log = structlog.get_logger()
 MAX_BATCH: Final = 500
 """Items in one transaction: bounds how long one flush may take."""
 _RETRIES: Final = 5
+_GRACE: Final = 2.0
 
 ITEMS = Counter("partyline_inbound_items", "Provider items by what became of them", ["outcome"])
 FLUSH = Histogram(
@@ -85,10 +86,10 @@ class Intake:
             await self._disconnect()
 
     async def drain(self) -> None:
-        """Wait until nothing is queued."""
+        """Wait until nothing is queued, within the time a shutdown has: whoever is not answered tries again."""
         pending = [waiting.done for waiting in self._queue]
         if pending:
-            await asyncio.wait(pending)
+            await asyncio.wait(pending, timeout=_GRACE)
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

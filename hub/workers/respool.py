@@ -38,7 +38,7 @@ class Respool:
 
     async def _drain(self) -> None:
         while not self._spool.is_empty:
-            entries = self._spool.read()
+            entries = await self._spool.read()
             try:
                 for start in range(0, len(entries), TOGETHER):
                     part = entries[start : start + TOGETHER]

@@ -7,44 +7,7 @@ import aiohttp
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
 
 from providers.base import NotTaken, OutcomeUnknown, Refused, SendError
-
-THROTTLED = frozenset({14107, 20429, 21611, 63018})
-"""Rate limits of the account and of the sender; 21611: the number's queue at Twilio is full."""
-
-REFUSED = {
-    20003: "token_revoked",
-    20404: "not_found",
-    20500: "provider_unavailable",
-    20503: "provider_unavailable",
-    21211: "bad_recipient",
-    21408: "permission_denied",
-    21602: "invalid_content",
-    21606: "sender_not_registered",
-    21608: "bad_recipient",
-    21610: "opted_out",
-    21612: "undeliverable",
-    21614: "bad_recipient",
-    21617: "invalid_content",
-    21619: "invalid_content",
-    21620: "media_unavailable",
-    21656: "template_invalid",
-    21660: "sender_not_registered",
-    21703: "sender_not_registered",
-    30002: "account_restricted",
-    30003: "undeliverable",
-    30004: "undeliverable",
-    30005: "undeliverable",
-    30006: "undeliverable",
-    30007: "undeliverable",
-    30008: "undeliverable",
-    63007: "sender_not_registered",
-    63016: "reply_window_closed",
-    63019: "media_unavailable",
-    63024: "bad_recipient",
-    63032: "marketing_limited",
-    63033: "opted_out",
-}
-"""Twilio's code -> ours; any other structured refusal is `refused`."""
+from providers.twilio.codes import REFUSED, THROTTLED
 
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _DETAIL_LIMIT = 500

@@ -14,6 +14,7 @@ from multidict import MultiDict
 from twilio.request_validator import HMAC_SHA1, HMAC_SHA256, RequestValidator, get_signature_algorithm
 
 from providers.base import Item, MessageReceived, SenderRef, Status, StatusReported, Unparsed, WebhookRequest
+from providers.twilio.codes import stable_code
 from providers.twilio.content import read_content
 from providers.twilio.parameters import (
     Params,
@@ -163,7 +164,7 @@ def _errors(params: Params) -> tuple[dict[str, Any], ...]:
     code, detail = params.get("ErrorCode"), params.get("ErrorMessage") or params.get("ChannelStatusMessage")
     if code in (None, "", "0") and not detail:
         return ()
-    return ({"code": code or None, "title": None, "detail": detail or None},)
+    return ({"code": stable_code(code), "title": None, "detail": detail or None, "provider_code": code or None},)
 
 
 def _sender(params: Params, side: str) -> SenderRef:

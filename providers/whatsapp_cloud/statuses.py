@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from providers.base import Item, Status, StatusReported
 from providers.whatsapp_cloud.batch import Change
+from providers.whatsapp_cloud.codes import stable_code
 from providers.whatsapp_cloud.people import RECIPIENT, customer_of
 from providers.whatsapp_cloud.values import as_dict, errors_of, ident, text_of, unix_time
 
@@ -36,10 +37,15 @@ def read_status(status: dict[str, Any], change: Change, is_cleaned: bool) -> Ite
         status=_STATUSES.get(reported.lower()) if is_of_message else None,
         reported=reported,
         at=unix_time(status.get("timestamp")),
-        errors=tuple(errors_of(status["errors"])) if status.get("errors") else (),
+        errors=tuple(map(_named, errors_of(status["errors"]))) if status.get("errors") else (),
         details=_details(status, change.field),
         cleaned=is_cleaned,
     )
+
+
+def _named(error: dict[str, Any]) -> dict[str, Any]:
+    """With our stable code; Meta's own beside it."""
+    return {**error, "code": stable_code(error["code"]), "provider_code": error["code"]}
 
 
 def _details(status: dict[str, Any], field: str) -> dict[str, Any]:

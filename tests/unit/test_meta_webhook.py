@@ -481,7 +481,9 @@ def test_a_status_with_everything() -> None:
     (item,) = parse(request(batch(change(statuses=[given_status], contacts=[ANA]))))
     assert isinstance(item, StatusReported)
     assert item.hub_id == "msg_1"
-    assert item.errors == ({"code": "131047", "title": "Re-engagement", "detail": "24 h"},)
+    assert item.errors == (
+        {"code": "reply_window_closed", "title": "Re-engagement", "detail": "24 h", "provider_code": "131047"},
+    )
     assert item.details == {
         "pricing": {"billable": True, "category": "marketing"},
         "conversation": {"id": "c"},
@@ -496,7 +498,7 @@ def test_statuses_of_payments_are_recorded_only() -> None:
     )
     assert isinstance(item, StatusReported)
     assert (item.status, item.details) == (None, {"type": "payment"})
-    assert item.errors == ({"code": "1", "title": None, "detail": None},)
+    assert item.errors == ({"code": "provider_unavailable", "title": None, "detail": None, "provider_code": "1"},)
 
 
 class TestEchoesAndStandby:

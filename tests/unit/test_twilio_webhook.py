@@ -340,7 +340,7 @@ def test_a_status_in_full() -> None:
         status="failed",
         reported="failed",
         at=None,
-        errors=({"code": "63016", "title": None, "detail": "window"},),
+        errors=({"code": "reply_window_closed", "title": None, "detail": "window", "provider_code": "63016"},),
     )
 
 
@@ -350,8 +350,8 @@ def test_a_status_in_full() -> None:
         ({}, ()),
         ({"ErrorCode": ""}, ()),
         ({"ErrorCode": "0"}, ()),
-        ({"ErrorCode": "30003"}, ({"code": "30003", "title": None, "detail": None},)),
-        ({"ChannelStatusMessage": "gone"}, ({"code": None, "title": None, "detail": "gone"},)),
+        ({"ErrorCode": "30003"}, ({"code": "undeliverable", "title": None, "detail": None, "provider_code": "30003"},)),
+        ({"ChannelStatusMessage": "gone"}, ({"code": "refused", "title": None, "detail": "gone", "provider_code": None},)),
     ],
 )
 def test_errors(extra: dict[str, str], errors: tuple[dict[str, Any], ...]) -> None:

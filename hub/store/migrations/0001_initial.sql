@@ -22,6 +22,8 @@ create table sender (
 );
 create unique index sender_one_active on sender (number_id, medium) where is_active;
 create unique index sender_meta_id on sender (external_id) where provider = 'meta';
+create unique index sender_twilio_number on sender (medium, external_id)
+    where provider = 'twilio' and external_id like '+%';
 create index sender_external_id on sender (provider, medium, external_id);
 
 -- Services, keys, channels, subscriptions (A2-A11) -------------------------------------------------------------------
@@ -182,7 +184,8 @@ create table message (
     check (direction = 'inbound' or origin not in ('agent') or author_service_id is not null)
 );
 create unique index message_timeline on message (conversation_id, sequence);
-create unique index message_sent_as on message (provider, provider_id)
+-- What the phone app sent is one message in each channel of its number.
+create unique index message_sent_as on message (provider, provider_id, channel_id)
     where direction = 'outbound' and provider_id is not null;
 create index message_received_as on message using hash (provider_id) where direction = 'inbound';
 
