@@ -31,7 +31,9 @@ async def add_channel(
     await conn.execute(ADD_CHANNEL_SQL, channel_id, number_id, kind, owner_service_id)
 
 
-LOCK_NUMBER_SQL = "select id, e164, created_at from number where e164 = $1 for update"
+# NO KEY: rows that refer to a number or a channel are written by transactions that lock conversations first; their
+# foreign keys must not wait for us while we wait for those conversations.
+LOCK_NUMBER_SQL = "select id, e164, created_at from number where e164 = $1 for no key update"
 FIND_NUMBER_SQL = "select id, e164, created_at from number where e164 = $1"
 LIST_NUMBERS_SQL = "select id, e164, created_at from number where id > $1 order by id limit $2"
 LIST_SENDERS_SQL = """
@@ -67,7 +69,7 @@ async def find_sender(conn: Connection, number_id: int, medium: str) -> Record |
 
 LOCK_CHANNEL_SQL = """
 select id, number_id, kind, parent_epoch from channel
-where number_id = $1 and kind = $2 and owner_service_id is not distinct from $3 for update"""
+where number_id = $1 and kind = $2 and owner_service_id is not distinct from $3 for no key update"""
 SHARE_CHANNEL_SQL = "select id, number_id, kind, parent_epoch from channel where id = $1 for share"
 LIST_CHANNELS_SQL = """
 select id, number_id, kind, owner_service_id, parent_epoch from channel where number_id = $1 order by kind, id"""
@@ -75,7 +77,7 @@ RAISE_EPOCH_SQL = "update channel set parent_epoch = parent_epoch + 1 where id =
 
 
 async def lock_channel(conn: Connection, number_id: int, kind: str, owner_service_id: UUID | None) -> Record | None:
-    """Lock a channel FOR UPDATE, because its parenthood may change (E2)."""
+    """Lock a channel against everybody who sends on it, because its parenthood may change (E2)."""
     return await conn.fetchrow(LOCK_CHANNEL_SQL, number_id, kind, owner_service_id)
 
 
