@@ -396,7 +396,7 @@ async def test_a_failure_carries_the_code_asked_for(
     await simulator.settle()
     (item,) = hub.items
     assert isinstance(item, StatusReported)
-    assert str(item.errors[0]["code"]) == "131047"
+    assert (item.errors[0]["code"], item.errors[0]["provider_code"]) == ("reply_window_closed", "131047")
 
 
 async def test_a_customer_hears_their_messages_in_order(simulator: Simulator, providers: dict[str, Provider]) -> None:
