@@ -148,6 +148,14 @@ def load_eligibility(settings: Settings) -> list[Rule]:
         raise Unfit("eligibility_file", f"{settings.eligibility_file}: {error}") from error
 
 
+def load_endpoint_policy(settings: Settings) -> EndpointPolicy:
+    """Where subscribers may live. Raises `Unfit`."""
+    try:
+        return EndpointPolicy.parse(settings.allow_private_endpoints)
+    except ValueError as error:
+        raise Unfit("allow_private_endpoints", str(error)) from error
+
+
 def admin_key(settings: Settings) -> str:
     """The operator's key: configured, or kept under DATA_DIR."""
     if settings.admin_key is not None:
@@ -206,7 +214,7 @@ class _Parts:
     def __init__(self, settings: Settings, database: Database, connected: Sequence[Provider]) -> None:
         self._settings = settings
         keys, eligibility = sealer(settings), load_eligibility(settings)
-        policy = EndpointPolicy.parse(settings.allow_private_endpoints)
+        policy = load_endpoint_policy(settings)
         self._client = DeliveryClient(policy, timeout=settings.delivery_timeout)
         self._dispatcher = Dispatcher(database, keys, self._client, concurrency=settings.delivery_concurrency)
         publish = self._dispatcher.publish

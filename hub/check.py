@@ -134,8 +134,8 @@ def _eligibility(settings: Settings) -> list[Finding]:
     name = "ELIGIBILITY_FILE"
     try:
         rules = app.load_eligibility(settings)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [Finding(name, "fail", f"{settings.eligibility_file}: {error}", "mend it as config/eligibility.toml")]
+    except (app.Unfit, OSError) as error:
+        return [Finding(name, "fail", str(error), "mend it as config/eligibility.toml")]
     return [Finding(name, "ok", f"{len(rules)} rules")]
 
 
