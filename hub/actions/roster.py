@@ -155,7 +155,7 @@ def _leaving_drafts(number: Record, roster: Roster, leaver: Record, now: datetim
     drafts = [_event("service.disconnected", number, roster, now, service=service)]
     if leaver["is_parent"]:
         drafts.append(_parent_changed(number, roster, now, previous=service, reason="disconnected"))
-    if not roster.members:
+    if not roster.members and roster.kind == "shared":
         drafts.append(_event("channel.unrouted", number, roster, now, audience=OPERATOR_ONLY))
     return drafts
 

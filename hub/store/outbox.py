@@ -55,6 +55,14 @@ LIST_ABANDONED_SQL = """
 select o.message_id, o.conversation_id from outbox o where o.claimed_by is not null and o.claimed_by <> $1"""
 
 
+LIST_CLAIMED_SQL = "select message_id, conversation_id from outbox where claimed_by = $1"
+
+
+async def list_claimed(conn: Connection, owner: UUID) -> list[Record]:
+    """Messages that this sender has claimed."""
+    return await conn.fetch(LIST_CLAIMED_SQL, owner)
+
+
 async def finish(conn: Connection, message_id: UUID) -> None:
     """Its outcome is recorded."""
     await conn.execute(FINISH_SQL, message_id)

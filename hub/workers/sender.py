@@ -54,6 +54,7 @@ class Sender:
         self._id = uuid4()
         self._wake = asyncio.Event()
         self._flying: dict[UUID, asyncio.Task[None]] = {}
+        self._called: set[UUID] = set()
 
     def wake(self) -> None:
         """A message was queued in this process."""
@@ -78,6 +79,7 @@ class Sender:
                 await asyncio.wait_for(self._wake.wait(), POLL)
             self._wake.clear()
             await leases.confirm(owner.conn)
+            await self._settle_lost()
             room = self._concurrency - len(self._flying)
             if room > 0:
                 for head in await self._heads(room):
@@ -104,8 +106,10 @@ class Sender:
             claimed = await self._claim(head)
             if claimed is None or claimed.message is None:
                 return
+            self._called.add(head["message_id"])
             outcome = await self._call(claimed.provider, claimed.message)
             await self._record(head, outcome, claimed.attempts)
+            self._called.discard(head["message_id"])
         except Unavailable:
             log.warning("send.database_away", message=public_id("msg", head["message_id"]))
         except Exception:
@@ -155,6 +159,23 @@ class Sender:
                 return
             except (TryAgain, Unavailable):
                 await asyncio.sleep(_RETRY)
+
+    async def _settle_lost(self) -> None:
+        """Messages that are claimed here and that nobody works on: the answer to the claim's commit was lost, so
+        nothing was sent and they go back; or the record failed after the call, so the outcome is unknown (E8).
+        """
+        async with self._database.reading() as conn:
+            lost = [row for row in await outbox.list_claimed(conn, self._id) if row["message_id"] not in self._flying]
+        for row in lost:
+            log.warning("send.lost", message=public_id("msg", row["message_id"]))
+            async with self._database.transaction() as conn:
+                if row["message_id"] in self._called:
+                    events = await abandon(conn, row["message_id"], row["conversation_id"], datetime.now(UTC))
+                else:
+                    await outbox.postpone(conn, row["message_id"], 0)
+                    events = []
+            self._called.discard(row["message_id"])
+            self._publish(events)
 
     async def _settle_abandoned(self) -> None:
         async with self._database.reading() as conn:
