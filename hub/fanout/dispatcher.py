@@ -116,7 +116,8 @@ class Dispatcher:
         """Read what did not come from memory: for the tail, and for outlets that are behind it."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL)
+                async with asyncio.timeout(POLL):  # wait_for may lose a cancellation to a wake (Python 3.11)
+                    await self._wake.wait()
             self._wake.clear()
             if self._is_stale:
                 await self._reload()

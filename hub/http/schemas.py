@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from hub.domain.addresses import is_e164
-from hub.domain.errors import Invalid, NotFound
+from hub.domain.errors import Invalid, NotFound, TooLarge
 from hub.domain.events import EVENT_TYPES
 from hub.domain.ids import parse_id
 
@@ -150,6 +150,8 @@ class MessageIn(_Model):
 async def read_json(request: web.Request) -> tuple[bytes, Any]:
     """The body, raw and parsed. Raises `Invalid` where it is no JSON object."""
     raw = await request.read()
+    if len(raw) > MAX_BODY:
+        raise TooLarge(f"the body is over {MAX_BODY} bytes")
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

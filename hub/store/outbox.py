@@ -63,6 +63,15 @@ async def list_claimed(conn: Connection, owner: UUID) -> list[Record]:
     return await conn.fetch(LIST_CLAIMED_SQL, owner)
 
 
+IS_CLAIMED_SQL = "select exists (select from outbox where message_id = $1 and claimed_by = $2)"
+
+
+async def is_claimed(conn: Connection, message_id: UUID, owner: UUID) -> bool:
+    """Whether this sender still has that message."""
+    claimed: bool = await conn.fetchval(IS_CLAIMED_SQL, message_id, owner)
+    return claimed
+
+
 async def finish(conn: Connection, message_id: UUID) -> None:
     """Its outcome is recorded."""
     await conn.execute(FINISH_SQL, message_id)

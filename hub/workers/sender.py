@@ -19,7 +19,7 @@ from hub.domain.errors import Unavailable
 from hub.domain.events import Event
 from hub.domain.ids import public_id
 from hub.store import leases, outbox
-from hub.store.pool import Database, Dedicated, Record, TryAgain
+from hub.store.pool import Connection, Database, Dedicated, Record, TryAgain
 from providers.base import NotTaken, OutboundMessage, OutcomeUnknown, Provider, Refused, SendError
 
 log = structlog.get_logger()
@@ -76,7 +76,8 @@ class Sender:
     async def _loop(self, owner: Dedicated) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL)
+                async with asyncio.timeout(POLL):  # wait_for may lose a cancellation to a wake (Python 3.11)
+                    await self._wake.wait()
             self._wake.clear()
             await leases.confirm(owner.conn)
             await self._settle_lost()
@@ -165,17 +166,23 @@ class Sender:
         nothing was sent and they go back; or the record failed after the call, so the outcome is unknown (E8).
         """
         async with self._database.reading() as conn:
-            lost = [row for row in await outbox.list_claimed(conn, self._id) if row["message_id"] not in self._flying]
-        for row in lost:
-            log.warning("send.lost", message=public_id("msg", row["message_id"]))
+            claimed = await outbox.list_claimed(conn, self._id)
+        for row in claimed:
+            message_id = row["message_id"]
             async with self._database.transaction() as conn:
-                if row["message_id"] in self._called:
-                    events = await abandon(conn, row["message_id"], row["conversation_id"], datetime.now(UTC))
-                else:
-                    await outbox.postpone(conn, row["message_id"], 0)
-                    events = []
-            self._called.discard(row["message_id"])
+                # Looked at again: its flight may have ended since. Only this loop claims, so nobody takes it meanwhile.
+                if message_id in self._flying or not await outbox.is_claimed(conn, message_id, self._id):
+                    continue
+                events = await self._settle(conn, row)
+            log.warning("send.lost", message=public_id("msg", message_id))
+            self._called.discard(message_id)
             self._publish(events)
+
+    async def _settle(self, conn: Connection, row: Record) -> list[Event]:
+        if row["message_id"] in self._called:
+            return await abandon(conn, row["message_id"], row["conversation_id"], datetime.now(UTC))
+        await outbox.postpone(conn, row["message_id"], 0)
+        return []
 
     async def _settle_abandoned(self) -> None:
         async with self._database.reading() as conn:

@@ -14,6 +14,7 @@ log = structlog.get_logger()
 
 RESTARTS = Counter("partyline_loop_restarts", "Background loops that died and were started again", ["loop"])
 _FIRST_WAIT: Final = 0.2
+_ASK_AGAIN: Final = 7.0
 _LONGEST_WAIT: Final = 5.0
 _SETTLED: Final = 30.0
 """A loop that lived so long starts over with a short wait."""
@@ -43,9 +44,9 @@ class Supervisor:
         """End one loop and wait for it."""
         task = self._tasks.pop(name, None)
         self._alive.pop(name, None)
-        if task:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        while task and not task.done():
+            task.cancel()  # again, should a loop have lost the first one
+            await asyncio.wait([task], timeout=_ASK_AGAIN)
 
     async def stop_all(self) -> None:
         """End all loops, the last started first."""

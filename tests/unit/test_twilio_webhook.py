@@ -351,7 +351,10 @@ def test_a_status_in_full() -> None:
         ({"ErrorCode": ""}, ()),
         ({"ErrorCode": "0"}, ()),
         ({"ErrorCode": "30003"}, ({"code": "undeliverable", "title": None, "detail": None, "provider_code": "30003"},)),
-        ({"ChannelStatusMessage": "gone"}, ({"code": "refused", "title": None, "detail": "gone", "provider_code": None},)),
+        (
+            {"ChannelStatusMessage": "gone"},
+            ({"code": "refused", "title": None, "detail": "gone", "provider_code": None},),
+        ),
     ],
 )
 def test_errors(extra: dict[str, str], errors: tuple[dict[str, Any], ...]) -> None:
