@@ -344,6 +344,7 @@ class _Batch:
                 "id": draft.id,
                 "type": draft.type,
                 "sequence": draft.sequence,
+                "direction": draft.direction,
             }
         data = self._data(state, thread.contact)
         data["message"] = describe.received_message(draft)
@@ -367,7 +368,7 @@ class _Batch:
         sequence = state.next_sequence()
         data = self._data(state, thread.contact)
         about = {"id": public_id("msg", target["id"]) if target else None, "provider_id": item.target_id}
-        if target and isinstance(item, MessageEdited | MessageDeleted):
+        if target and isinstance(item, MessageEdited | MessageDeleted) and _is_of(item, target):
             self.edits.append((target["id"], item))
         if isinstance(item, ReactionChanged):
             data["reaction"] = {"emoji": item.emoji, "message": about, "provider_time": _time(item.at)}
@@ -455,6 +456,11 @@ def _changed_message(
         "provider_time": _time(item.at),
         **(item.content if isinstance(item, MessageEdited) else {}),
     }
+
+
+def _is_of(item: MessageEdited | MessageDeleted, target: Mapping[str, Any]) -> bool:
+    """Whether who changes a message is on the side that wrote it: a customer cannot rewrite what we said."""
+    return item.origin == "external" or (item.origin == "echo") == (target["direction"] == "outbound")
 
 
 def _is_ours(item: MessageReceived) -> bool:

@@ -107,7 +107,7 @@ async def find_authors(conn: Connection, provider_ids: Collection[tuple[str, str
 
 
 FIND_RECEIVED_AS_SQL = """
-select m.id, m.conversation_id, m.provider_id, m.type, m.sequence
+select m.id, m.conversation_id, m.provider_id, m.type, m.sequence, m.direction
 from unnest($1::uuid[], $2::text[]) as w (conversation_id, provider_id)
 join message m on m.provider_id = w.provider_id and m.conversation_id = w.conversation_id"""
 

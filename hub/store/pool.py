@@ -16,6 +16,8 @@ ACQUIRE_TIMEOUT: Final = 5.0
 """Seconds to wait for a free connection before a caller is told that the database is not there."""
 COMMAND_TIMEOUT: Final = 30.0
 """Seconds one statement may take."""
+LOOP_TIMEOUT: Final = 5.0
+"""The same for loops with a connection of their own: a database that hangs must be noticed while providers wait."""
 
 _GONE: Final = (
     asyncpg.PostgresConnectionError,
@@ -121,7 +123,7 @@ class Database:
         async with translated():
             return Dedicated(
                 await asyncpg.connect(
-                    command_timeout=COMMAND_TIMEOUT,
+                    command_timeout=LOOP_TIMEOUT,
                     timeout=ACQUIRE_TIMEOUT,
                     server_settings=settings,
                     **self._connect(),
