@@ -91,16 +91,18 @@ async def resolve(conn: Connection, wants: Sequence[tuple[Route, Customer]]) -> 
 
 
 async def _resolve_contacts(conn: Connection, customers: dict[Identity, Customer]) -> dict[Identity, Contact]:
+    wanted = set().union(*map(match_keys, customers.values()))
     for _ in range(_ATTEMPTS):
-        plan = _assign(customers, await contacts.find_owners(conn, _match_keys(customers.values())))
+        plan = _assign(customers, await contacts.find_owners(conn, wanted))
         if await _store(conn, plan):
             found = await contacts.list_contacts(conn, set(plan.chosen.values()))
             return {key: found[contact_id] for key, contact_id in plan.chosen.items()}
     raise TryAgain("other processes keep making the same contacts")
 
 
-def _match_keys(customers: Iterable[Customer]) -> set[MatchKey]:
-    return {(a.type, a.match_key) for customer in customers for a in addresses(customer) if a.type in MATCHED_TYPES}
+def match_keys(customer: Customer) -> set[MatchKey]:
+    """What a customer is found by: two that share one of these may be one person."""
+    return {(a.type, a.match_key) for a in addresses(customer) if a.type in MATCHED_TYPES}
 
 
 @dataclass(slots=True)

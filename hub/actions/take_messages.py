@@ -14,10 +14,11 @@ import orjson
 
 from hub.actions import describe
 from hub.actions.receive import Arrival
-from hub.actions.resolve import Directory, Identity, Thread, identity
+from hub.actions.resolve import Directory, Thread, identity, match_keys
 from hub.domain import window
 from hub.domain.events import Event
 from hub.domain.ids import new_id, public_id, shard_of
+from hub.store.contacts import MatchKey
 from hub.store.inbound import key_digest
 from hub.store.intake import Rows, take_messages
 from hub.store.pool import Connection
@@ -53,7 +54,7 @@ def add_webhook(
     roster: Roster,
     directory: Directory,
     arrivals: Sequence[Arrival],
-    waiting: set[Identity],
+    waiting: set[MatchKey],
     now: datetime,
 ) -> bool:
     """Put a webhook's items into the batch, if all of them are plain messages of known customers, none of whom has
@@ -66,7 +67,7 @@ def add_webhook(
             return False
         route = roster.routes.get(item.sender)
         who = identity(item.customer)
-        if route is None or who in waiting:
+        if route is None or (waiting and waiting & match_keys(item.customer)):
             return False
         for channel in route.channels:
             thread = directory.find((channel.id, route.medium, who))

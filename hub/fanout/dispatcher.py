@@ -20,6 +20,7 @@ from hub.fanout.outlet import Outlet, Report
 from hub.fanout.receivers import Receiver, Roster, load_roster
 from hub.store import deliveries, event_log, leases
 from hub.store.pool import Database, Dedicated
+from hub.store.routes import find_version
 from hub.store.sealing import Sealer
 
 log = structlog.get_logger()
@@ -32,6 +33,8 @@ CURSORS: Final = 1.0
 """Seconds between writes of cursors, and between looks for changed subscriptions."""
 GRACE: Final = 4.0
 """Seconds that posts in flight get when the dispatcher is stopped."""
+LAST_FLUSH: Final = 2.0
+"""Seconds the last write gets then; what it would have said is delivered again."""
 READ: Final = 100
 """Events read of one shard at a time when catching up."""
 
@@ -53,6 +56,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._report = Report()
         self._is_stale = True
+        self._version = -1
 
     def publish(self, events: Sequence[Event]) -> None:
         """Take events that this process has just committed."""
@@ -100,6 +104,8 @@ class Dispatcher:
     async def _stop(self) -> None:
         """Let posts in flight finish, within the time a shutdown has, and write down how far everything came."""
         self._tail = None
+        for outlet in self._outlets.values():
+            outlet.start_draining()
         self._ready.set()  # who waits for a new roster shall see that it is over
         drains = [asyncio.create_task(outlet.drain()) for outlet in self._outlets.values()]
         if drains:
@@ -107,8 +113,9 @@ class Dispatcher:
         for task, outlet in zip(drains, self._outlets.values(), strict=True):
             task.cancel()
             await outlet.stop()
-        with suppress(Unavailable):
-            await self._flush(with_cursors=True)
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(LAST_FLUSH):
+                await self._flush(with_cursors=True)
         self._outlets = {}
         self._ready.clear()
 
@@ -128,6 +135,9 @@ class Dispatcher:
         assert self._tail is not None
         async with self._database.reading() as conn:
             events = await event_log.list_after(conn, self._tail, READ)
+            version = await find_version(conn)
+        if version != self._version:  # asked after the events: what changed before them is known before they go out
+            await self._reload()
         for event in events:
             if event.id > self._tail[event.shard]:
                 self._follow(event)
@@ -152,6 +162,7 @@ class Dispatcher:
         """Bring outlets in line with the subscriptions."""
         self._is_stale = False
         async with self._database.reading() as conn:
+            self._version = await find_version(conn)
             roster = await load_roster(conn, self._sealer)
             added = [key for key in roster.receivers if key not in self._outlets]
             progress = await deliveries.find_progress(conn, added) if added else {}

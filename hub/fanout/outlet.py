@@ -92,6 +92,7 @@ class Outlet:
         self._open: dict[int, deque[int]] = {shard: deque() for shard in progress.positions}
         self._finished: set[int] = set()
         self._undone = 0
+        self._workers = 0
         self._is_draining = False
         self._opens_at = time.monotonic() + max(0.0, SECRET_HEAD_START - receiver.age)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,13 +142,23 @@ class Outlet:
     def _make_runnable(self, lane: _Lane) -> None:
         lane.is_busy = True
         self._runnable.append(lane)
-        if len(self._tasks) < self._concurrency:
+        if self._workers < self._concurrency:
+            self._workers += 1
             task = asyncio.create_task(self._work())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _work(self) -> None:
-        """One of at most `concurrency` workers: takes one event of one lane after another until none is runnable."""
+        """One of at most `concurrency` workers; counted out in the same step in which it finds nothing more to do, so
+        that whatever becomes runnable from then on gets a new one.
+        """
+        try:
+            await self._deliver_runnable()
+        finally:
+            self._workers -= 1
+
+    async def _deliver_runnable(self) -> None:
+        """Take one event of one lane after another until none is runnable."""
         while self._runnable:
             await self._ready.wait()
             if self._opens_at:
@@ -252,9 +263,12 @@ class Outlet:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def drain(self) -> None:
-        """Let what is in flight finish, and start nothing more."""
+    def start_draining(self) -> None:
+        """From now on nothing more is started; what is in flight goes on."""
         self._is_draining = True
+
+    async def drain(self) -> None:
+        """Wait for what is in flight."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 

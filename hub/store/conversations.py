@@ -161,11 +161,14 @@ async def number_events(
 
 
 SAVE_SQL = """
-update conversation set last_sequence = s.last_sequence, last_customer_at = s.last_customer_at,
-                        reply_to_type = s.reply_to_type, reply_to_value = s.reply_to_value
+update conversation c
+set last_sequence = s.last_sequence, last_customer_at = s.last_customer_at,
+    reply_to_type = s.reply_to_type, reply_to_value = s.reply_to_value,
+    generation = c.generation
+               + ((c.reply_to_type, c.reply_to_value) is distinct from (s.reply_to_type, s.reply_to_value))::int
 from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[])
      as s (id, last_sequence, last_customer_at, reply_to_type, reply_to_value)
-where conversation.id = s.id"""
+where c.id = s.id"""
 
 
 async def save(conn: Connection, states: Sequence[ConversationState]) -> None:

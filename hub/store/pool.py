@@ -6,11 +6,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
 
 import asyncpg
+import structlog
 
 from hub.domain.errors import Unavailable
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Record: TypeAlias = asyncpg.Record
+
+log = structlog.get_logger()
 
 ACQUIRE_TIMEOUT: Final = 5.0
 """Seconds to wait for a free connection before a caller is told that the database is not there."""
@@ -40,6 +43,9 @@ _REFUSED: Final = (
 _AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
+_NO_PARTITION: Final = "no partition of relation"
+
+
 class DatabaseRefused(Unavailable):
     """The server is there and does not let us in: the URL, the role or the password is wrong."""
 
@@ -66,7 +72,13 @@ async def translated() -> AsyncIterator[None]:
     except _GONE as error:
         raise Unavailable("the database does not answer") from error
     except _BAD as error:
+        if _NO_PARTITION in str(error):
+            raise Unavailable("a partition is missing; the janitor makes it") from error
         raise BadData(type(error).__name__) from error
+    except asyncpg.PostgresError as error:
+        # A cancelled statement, a lock that is not to be had, a fault of ours: none of them is the data's.
+        log.error("database.error", error=type(error).__name__, sqlstate=error.sqlstate)
+        raise Unavailable(f"the database could not do it: {type(error).__name__}") from error
 
 
 class Database:

@@ -6,7 +6,7 @@ before its transaction is (rule B3).
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -15,13 +15,14 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from hub.actions.receive import Arrival, Received, quarantined, receive
-from hub.actions.resolve import Directory, Identity, identity
+from hub.actions.resolve import Directory, match_keys
 from hub.actions.take_messages import Batch, add_webhook, store
 from hub.domain.errors import Unavailable
 from hub.domain.events import Event
+from hub.store.contacts import MatchKey
 from hub.store.inbound import add_quarantined
 from hub.store.intake import OutOfDate
-from hub.store.pool import BadData, Connection, Database, Dedicated, TryAgain, savepoint, translated
+from hub.store.pool import BadData, Connection, Database, Dedicated, TryAgain, translated
 from hub.store.routes import Roster
 from providers.base import Unparsed
 
@@ -103,42 +104,45 @@ class Intake:
     async def _flush(self, batch: list[_Waiting]) -> None:
         """Store what waits: plain messages of known customers in one statement, all else in one transaction."""
         with FLUSH.time():
-            plain, rest = self._part(batch)
-            for part, store in ((plain.waiting, lambda: self._store_plain(plain)), (rest, lambda: self._store(rest))):
-                if part:
-                    await self._settle(part, store)
+            try:
+                plain, rest = self._part(batch)
+                if plain.waiting:
+                    await self._store_plain(plain)
+                    _answer(plain.waiting)
+                if rest:
+                    await self._store(rest)
+                    _answer(rest)
+            except asyncio.CancelledError:
+                for waiting in batch:
+                    waiting.done.cancel()
+                raise
+            except Exception as error:
+                if not isinstance(error, Unavailable):
+                    log.exception("ingest.failed", webhooks=len(batch))
+                await self._refuse(batch, error)
 
-    async def _settle(self, part: list[_Waiting], store: Callable[[], Awaitable[None]]) -> None:
-        """Answer everybody whose webhook is in this part."""
-        try:
-            await store()
-        except Exception as error:
-            if not isinstance(error, Unavailable):
-                log.exception("ingest.failed", webhooks=len(part))
-            await self._disconnect()
-            refusal = error if isinstance(error, Unavailable) else Unavailable("the batch could not be stored")
-            for waiting in part:
-                if not waiting.done.done():
-                    waiting.done.set_exception(refusal)
-        except asyncio.CancelledError:
-            for waiting in part:
-                waiting.done.cancel()
-            raise
-        else:
-            for waiting in part:
-                if not waiting.done.done():
-                    waiting.done.set_result(None)
+    async def _refuse(self, batch: list[_Waiting], error: Exception) -> None:
+        """Nothing of the rest of this batch is stored; neither may be what came after it, or it would overtake (B6)."""
+        refusal = error if isinstance(error, Unavailable) else Unavailable("the batch could not be stored")
+        refused = [*batch, *self._queue]
+        self._queue.clear()
+        for waiting in refused:
+            if not waiting.done.done():
+                waiting.done.set_exception(refusal)
+        await self._disconnect()
 
     def _part(self, batch: list[_Waiting]) -> tuple["_Plain", list[_Waiting]]:
         """Part the batch; a customer's webhooks stay in order, so whoever waits in the rest waits there entirely."""
         plain, rest, now = _Plain(), [], datetime.now(UTC)
-        elsewhere: set[Identity] = set()
+        elsewhere: set[MatchKey] = set()
         for waiting in batch:
             if add_webhook(plain.batch, self._roster, self._directory, waiting.arrivals, elsewhere, now):
                 plain.waiting.append(waiting)
             else:
                 rest.append(waiting)
-                elsewhere |= {identity(a.item.customer) for a in waiting.arrivals if not isinstance(a.item, Unparsed)}
+                for arrival in waiting.arrivals:
+                    if not isinstance(arrival.item, Unparsed):
+                        elsewhere |= match_keys(arrival.item.customer)
         return plain, rest
 
     async def _store_plain(self, plain: "_Plain") -> None:
@@ -181,23 +185,25 @@ class Intake:
         raise Unavailable("the batch kept losing against other processes")
 
     async def _one_by_one(self, link: Dedicated, arrivals: Sequence[Arrival]) -> Received:
-        """One item is bad: find it with savepoints, quarantine it, and take its neighbours in (B5)."""
+        """One item is bad: find it, quarantine it, and take its neighbours in (B5). Each in a transaction of its own:
+        together they would lock conversations after shards, against the order (E2).
+        """
         total = Received()
-        async with link.transaction() as conn:
-            for arrival in arrivals:
-                try:
-                    async with savepoint(conn):
-                        one = await receive(conn, self._directory, [arrival], datetime.now(UTC))
-                except (TryAgain, Unavailable):
-                    raise
-                except Exception as error:
-                    log.exception("ingest.item_failed", provider=arrival.provider)
+        for arrival in arrivals:
+            try:
+                async with link.transaction() as conn:
+                    one = await receive(conn, self._directory, [arrival], datetime.now(UTC))
+            except (TryAgain, Unavailable):
+                raise
+            except Exception as error:
+                log.exception("ingest.item_failed", provider=arrival.provider)
+                async with link.transaction() as conn:
                     one = await self._set_aside(conn, arrival, type(error).__name__)
-                total.events += one.events
-                total.learned |= one.learned
-                total.fresh += one.fresh
-                total.duplicates += one.duplicates
-                total.quarantined += one.quarantined
+            total.events += one.events
+            total.learned |= one.learned
+            total.fresh += one.fresh
+            total.duplicates += one.duplicates
+            total.quarantined += one.quarantined
         return total
 
     async def _set_aside(self, conn: Connection, arrival: Arrival, why: str) -> Received:
@@ -223,3 +229,10 @@ class Intake:
             outcome = "noted" if entry.is_note else "quarantined"
             ITEMS.labels(outcome).inc()
             log.warning("webhook.quarantined", provider=entry.provider, reason=entry.reason, outcome=outcome)
+
+
+def _answer(stored: Sequence[_Waiting]) -> None:
+    """Tell everybody whose webhook is durable now."""
+    for waiting in stored:
+        if not waiting.done.done():
+            waiting.done.set_result(None)

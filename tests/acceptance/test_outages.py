@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from aiohttp import web
 
 from hub.fanout import outlet
 from hub.store import pool
 from hub.store.spool import Spool, Spooled
+from providers.simulator import Person
 from tests.support.cut import Line, line_to
 from tests.support.subscriber import Delivery, Subscriber
 from tests.support.wire import TWILIO, Wire, ask, envelope, reopened, sms, text, until, value
@@ -190,8 +192,8 @@ async def test_b3_neither_database_nor_disk_is_no_200(hub: Frail, monkeypatch: p
 
 async def test_b3_a_database_that_hangs_is_as_good_as_none(hub: Frail, monkeypatch: pytest.MonkeyPatch) -> None:
     """Meta wants an answer in time, and a full queue of waiting webhooks is refused like a broken line."""
-    monkeypatch.setattr(pool, "COMMAND_TIMEOUT", 0.4)
-    monkeypatch.setattr(pool, "ACQUIRE_TIMEOUT", 0.4)
+    for name in ("COMMAND_TIMEOUT", "LOOP_TIMEOUT", "ACQUIRE_TIMEOUT"):
+        monkeypatch.setattr(pool, name, 0.4)
     await hub.line.down()
     await hub.line.up()
     await until(hub.is_ready)
@@ -572,3 +574,24 @@ async def test_a_redirect_is_not_followed(hub_world: World, database_url: str) -
     assert await until(is_tried) == 307
     await runner.cleanup()
     assert set(asked) == {"/hook"}
+
+
+async def test_b5_a_statement_that_was_cancelled_is_no_fault_of_the_message(database_url: str, tmp_path: Path) -> None:
+    """A lock that somebody holds too long: the provider is asked to come again, nothing is put aside."""
+    limited = f"{database_url}&options=-cstatement_timeout%3D300"
+    async with world(limited, tmp_path) as made:
+        (helpdesk,) = await made.connected("helpdesk")
+        customer = made.customer(Person("+4915112345678", name="Mia"))
+        await customer.says("first")
+        await helpdesk.endpoint.hears("message.received")
+        holder = await asyncpg.connect(database_url)
+        async with holder.transaction():
+            await holder.execute("select 1 from conversation for update")
+            wire = Wire(made)
+            maria = [{"wa_id": "4915112345678", "profile": {"name": "Maria"}}]
+            renamed = envelope(value([text("second", sender="4915112345678")], contacts=maria))
+            assert (await wire.meta(renamed)).status == 503
+        await holder.close()
+        assert (await made.call("GET", "/v1/admin/quarantine")).json["items"] == []
+        assert (await wire.meta(renamed)).status == 200
+        await helpdesk.endpoint.hears("message.received", 2)
