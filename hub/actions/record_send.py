@@ -14,22 +14,29 @@ from providers.base import NotTaken, OutcomeUnknown, SendError, Sent
 
 UNKNOWN_HOLDS: Final = 30.0
 """Seconds an unknown outcome keeps what follows in its conversation waiting (E8)."""
+LONGEST_RETRY_AFTER: Final = 300.0
+"""The longest wait, in seconds, that a provider may ask for: it stops the whole conversation."""
 _RANDOM: Final = random.Random()  # noqa: S311  jitter, no secret
 
 Outcome = Sent | SendError
 
 
 async def record_send(
-    conn: Connection, message_id: UUID, conversation_id: UUID, outcome: Outcome, attempts: int, now: datetime
-) -> list[Event]:
-    """Record the outcome of one send and settle its place in the queue; statuses that came early are applied."""
+    conn: Connection, message_id: UUID, conversation_id: UUID, outcome: Outcome, attempts: int, now: datetime, *,
+    is_repeat: bool = False,
+) -> list[Event]:  # fmt: skip
+    """Record the outcome of one send and settle its place in the queue; statuses that came early are applied.
+
+    With `is_repeat` an earlier call with the same outcome may have been committed.
+    """
     if isinstance(outcome, Sent):
         await inbound.lock_provider_ids(conn, [outcome.provider_id])
     state = (await conversations.lock(conn, [conversation_id]))[conversation_id]
     book = await StatusBook.open(conn, [message_id])
     contact = (await contacts.list_contacts(conn, [state.contact_id]))[state.contact_id]
     provider = book.row(message_id)["provider"]
-    reports = [report] if (report := await _settle(conn, message_id, outcome, attempts, now)) else []
+    report = await _settle(conn, message_id, outcome, attempts, now, is_repeat=is_repeat)
+    reports = [report] if report else []
     if isinstance(outcome, Sent):
         parked = await inbound.take_orphans(conn, provider, outcome.provider_id)
         reports += [unparked(row, now) for row in parked]
@@ -39,19 +46,26 @@ async def record_send(
     return await event_log.append(conn, [draft for draft in drafts if isinstance(draft, EventDraft)])
 
 
-async def _settle(conn: Connection, message_id: UUID, outcome: Outcome, attempts: int, now: datetime) -> Report | None:
-    """What to report, and what becomes of the queue's row. A retry to come is no report."""
+async def _settle(
+    conn: Connection, message_id: UUID, outcome: Outcome, attempts: int, now: datetime, *, is_repeat: bool
+) -> Report | None:
+    """What to report, and what becomes of the queue's row. A retry to come is no report.
+
+    Another process may have taken the sender for dead and have held the message as unknown; what was sent, refused or
+    not taken all the same counts. Where that hold is over, the conversation went on: it is too late for a retry.
+    """
     if isinstance(outcome, Sent):
         await outbox.finish(conn, message_id)
         return Report(outcome.status, outcome.status, now, provider_id=outcome.provider_id)
     if isinstance(outcome, OutcomeUnknown):
-        await outbox.hold(conn, message_id, UNKNOWN_HOLDS)
-        return Report("unknown", "unknown", now, error=_error(outcome))
+        is_held = await outbox.hold(conn, message_id, attempts, UNKNOWN_HOLDS)
+        return Report("unknown", "unknown", now, error=_error(outcome)) if is_held else None
     if isinstance(outcome, NotTaken):
         wait = delay(SEND_SCHEDULE, attempts, _RANDOM)
         if wait is not None:
-            await outbox.postpone(conn, message_id, max(wait, outcome.retry_after or 0))
-            return None
+            wait = max(wait, min(outcome.retry_after or 0, LONGEST_RETRY_AFTER))
+            if await outbox.postpone(conn, message_id, attempts, wait) or is_repeat:
+                return None
     await outbox.finish(conn, message_id)
     return Report("failed", "failed", now, error=_error(outcome))
 
@@ -60,7 +74,9 @@ def _error(error: SendError) -> dict[str, str | None]:
     return {"code": error.code, "title": None, "detail": error.detail or None, "provider_code": error.provider_code}
 
 
-async def abandon(conn: Connection, message_id: UUID, conversation_id: UUID, now: datetime) -> list[Event]:
+async def abandon(
+    conn: Connection, message_id: UUID, conversation_id: UUID, attempts: int, now: datetime
+) -> list[Event]:
     """A sender ended between the provider call and its record: the outcome is unknown (E8)."""
     lost = OutcomeUnknown("sender_lost", "the process that was sending this ended before it knew")
-    return await record_send(conn, message_id, conversation_id, lost, 0, now)
+    return await record_send(conn, message_id, conversation_id, lost, attempts, now)

@@ -23,6 +23,8 @@ from providers.base import OutboundMessage
 
 AGENT_REPLY_EXPIRES: Final = timedelta(hours=1)
 """An agent's reply that waited longer is no longer what the agent meant to say now (E8)."""
+_UNSENT: Final = frozenset({"queued", "sending", "unknown"})
+"""What may be handed to the provider: unknown where it turned out that it was certainly not taken."""
 MAX_TEXT: Final = {"whatsapp": 4096, "sms": 1600}
 """Characters the providers take in one text (Meta: text object; Twilio: Body)."""
 
@@ -201,7 +203,8 @@ async def claim(
 ) -> Claim | None:
     """Claim one message for sending and judge it again (E2, E4, E8). None where somebody else has it.
 
-    What the rules are against by now ends as `failed` (an agent's) or `cancelled` (automation), with its event.
+    What the rules are against by now ends as `failed` (an agent's) or `cancelled` (automation), with its event. What
+    the provider has reported on meanwhile, it has after all: that only leaves the queue.
     """
     channel = await numbers.share_channel(conn, channel_id)
     assert channel is not None
@@ -212,6 +215,9 @@ async def claim(
         return None
     book = await StatusBook.open(conn, [message_id])
     row = book.row(message_id)
+    if row["status"] not in _UNSENT:
+        await outbox.finish(conn, message_id)
+        return Claim(None, row["provider"], taken["attempts"], [])
     facts = await _facts(conn, state, channel, members, row["author_service_id"], row["origin"], row["parent_epoch"])
     sender = await numbers.find_sender(conn, state.number_id, state.medium)
     refusal = policy.check_send(facts, now) or _check_age(row, now) or _check_sender(row, sender)
@@ -228,7 +234,8 @@ async def claim(
 
 
 def _check_age(row: Any, now: datetime) -> Refusal | None:
-    if row["origin"] == "agent" and row["status"] == "queued" and now - row["created_at"] > AGENT_REPLY_EXPIRES:
+    """Whatever is claimed was certainly not taken before: a retry is as late as a first try."""
+    if row["origin"] == "agent" and now - row["created_at"] > AGENT_REPLY_EXPIRES:
         return Conflict("the reply waited for over an hour (rule E8)", code="expired")
     return None
 

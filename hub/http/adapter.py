@@ -7,22 +7,25 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
 from aiohttp import web
 
 from hub.actions import describe, roster
 from hub.actions.look import View, view_messages
 from hub.actions.roster import Caller
-from hub.actions.send import Author, SendRequest, claim_idempotency, send
+from hub.actions.send import Accepted, Author, SendRequest, claim_idempotency, send
 from hub.domain import window
-from hub.domain.errors import Invalid, NotFound
+from hub.domain.errors import Invalid, NotFound, Refusal
 from hub.domain.ids import event_id, parse_id, public_id
 from hub.http.auth import require, service
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
 from hub.http.schemas import ConnectionIn, MessageIn, limit_of, number_of, read_json
 from hub.store import contacts, conversations, deliveries, messages, numbers, outbox, subscriptions
-from hub.store.pool import Connection, Record
+from hub.store.pool import BadData, Connection, Record, TryAgain
 from hub.store.subscriptions import SubscriptionSettings
+
+log = structlog.get_logger()
 
 MAX_WAIT: Final = 30
 """Seconds `?wait=` may hold a request."""
@@ -235,13 +238,25 @@ async def post_message(request: web.Request, caller: Caller) -> web.Response:
             await outbox.set_answer(conn, caller.service_id, route, key, 202, response.body.decode())
     context.publish(accepted.events)
     context.wake_sender()
-    if wait:
-        view = await _wait(request, parse_id("msg", accepted.message["id"]), caller, wait)
-        response = answer({"message": view, "warnings": accepted.warnings}, status=202)
-        if key:
-            assert isinstance(response.body, bytes)
-            async with context.database.transaction() as conn:
-                await outbox.set_answer(conn, caller.service_id, route, key, 202, response.body.decode())
+    if not wait:
+        return response
+    try:
+        return await _settled(request, caller, accepted, wait, key)
+    except (Refusal, TryAgain, BadData) as error:  # it is accepted all the same, and must not be sent again
+        log.warning("message.not_awaited", message=accepted.message["id"], error=type(error).__name__)
+        return response
+
+
+async def _settled(
+    request: web.Request, caller: Caller, accepted: Accepted, seconds: int, key: str | None
+) -> web.Response:
+    """The answer after the provider's, kept for repetitions of the request."""
+    view = await _wait(request, parse_id("msg", accepted.message["id"]), caller, seconds)
+    response = answer({"message": view, "warnings": accepted.warnings}, status=202)
+    if key:
+        assert isinstance(response.body, bytes)
+        async with request.app[CONTEXT].database.transaction() as conn:
+            await outbox.set_answer(conn, caller.service_id, request.path, key, 202, response.body.decode())
     return response
 
 

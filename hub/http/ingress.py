@@ -67,16 +67,24 @@ async def _body(request: web.Request) -> bytes | None:
 
 async def _take_in(context: Context, provider: str, route: Route, incoming: WebhookRequest) -> bool:
     """Make it durable, in the database or in the spool; False where neither could (B3)."""
-    if route.repeats or context.spool.is_empty:
-        try:
-            await context.intake.submit([Arrival(item, provider, incoming, route) for item in route.parse(incoming)])
-        except Unavailable as error:
-            log.warning("webhook.not_stored", provider=provider, reason=error.detail)
-            if route.repeats:
-                return False
-        else:
-            return True
-    return await _spool(context, provider, route, incoming)
+    if route.repeats:
+        return await _store(context, provider, route, incoming)
+    is_first = context.spool.is_empty
+    if is_first and await _store(context, provider, route, incoming):
+        return True
+    if await _spool(context, provider, route, incoming):
+        return True
+    # The disk is against it. Better before what waits there than lost, where the database was not asked yet.
+    return not is_first and await _store(context, provider, route, incoming)
+
+
+async def _store(context: Context, provider: str, route: Route, incoming: WebhookRequest) -> bool:
+    try:
+        await context.intake.submit([Arrival(item, provider, incoming, route) for item in route.parse(incoming)])
+    except Unavailable as error:
+        log.warning("webhook.not_stored", provider=provider, reason=error.detail)
+        return False
+    return True
 
 
 async def _spool(context: Context, provider: str, route: Route, incoming: WebhookRequest) -> bool:

@@ -120,5 +120,7 @@ MAKE_PARTITIONS_SQL = "select make_partitions(1000000, 7)"
 
 
 async def make_partitions(conn: Connection) -> None:
-    """Make the partitions of log and attempts that the coming days need."""
+    """Make the partitions of log and attempts that the coming days need: alone in a transaction, which it keeps short.
+    Raises `Unavailable` where a lock is not to be had at once.
+    """
     await conn.execute(MAKE_PARTITIONS_SQL)

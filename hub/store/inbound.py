@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from hub.store.pool import Connection, Record
 
@@ -24,14 +24,38 @@ async def add_keys(conn: Connection, keys: Sequence[bytes]) -> set[bytes]:
     return {row["key"] for row in await conn.fetch(ADD_KEYS_SQL, keys)} if keys else set()
 
 
+PRUNE_BATCH: Final = 5000
+"""Rows that one prune deletes at most: who gets fewer is done."""
 PRUNE_KEYS_SQL = """
 delete from inbound_key where key in (
-    select key from inbound_key where at < now() - make_interval(days => $1) limit 5000)"""
+    select key from inbound_key where at < now() - make_interval(days => $1) limit $2)"""
+PRUNE_ANSWERS_SQL = """
+delete from idempotency_key where (service_id, route, key) in (
+    select service_id, route, key from idempotency_key where created_at < now() - interval '24 hours'
+    order by created_at limit $1 for update skip locked)"""
+PRUNE_ORPHANS_SQL = """
+delete from orphan_status where id in (
+    select id from orphan_status where received_at < now() - interval '30 days'
+    order by received_at limit $1 for update skip locked)"""
 
 
 async def prune_keys(conn: Connection, days: int) -> int:
     """Forget one batch of keys older than `days`; gives how many."""
-    return int((await conn.execute(PRUNE_KEYS_SQL, days)).split()[-1])
+    return _count(await conn.execute(PRUNE_KEYS_SQL, days, PRUNE_BATCH))
+
+
+async def prune_answers(conn: Connection) -> int:
+    """Forget one batch of answers kept for repeated requests, older than 24 hours (E6); gives how many."""
+    return _count(await conn.execute(PRUNE_ANSWERS_SQL, PRUNE_BATCH))
+
+
+async def prune_orphans(conn: Connection) -> int:
+    """Forget one batch of statuses whose message did not come in 30 days (E7); gives how many."""
+    return _count(await conn.execute(PRUNE_ORPHANS_SQL, PRUNE_BATCH))
+
+
+def _count(tag: str) -> int:
+    return int(tag.split()[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +125,7 @@ returning status, reported, provider_time, details, id"""
 
 
 LOCK_PROVIDER_IDS_SQL = """
-select pg_advisory_xact_lock(7003, hash)
+select pg_advisory_xact_lock(7004, hash)
 from (select distinct hashtext(id) as hash from unnest($1::text[]) as w (id) order by hash) as w"""
 
 

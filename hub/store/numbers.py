@@ -71,8 +71,6 @@ LOCK_CHANNEL_SQL = """
 select id, number_id, kind, parent_epoch from channel
 where number_id = $1 and kind = $2 and owner_service_id is not distinct from $3 for no key update"""
 SHARE_CHANNEL_SQL = "select id, number_id, kind, parent_epoch from channel where id = $1 for share"
-LIST_CHANNELS_SQL = """
-select id, number_id, kind, owner_service_id, parent_epoch from channel where number_id = $1 order by kind, id"""
 RAISE_EPOCH_SQL = "update channel set parent_epoch = parent_epoch + 1 where id = $1 returning parent_epoch"
 
 
@@ -84,11 +82,6 @@ async def lock_channel(conn: Connection, number_id: int, kind: str, owner_servic
 async def share_channel(conn: Connection, channel_id: UUID) -> Record | None:
     """Lock a channel FOR SHARE: its parenthood stays while we send (E2)."""
     return await conn.fetchrow(SHARE_CHANNEL_SQL, channel_id)
-
-
-async def list_channels(conn: Connection, number_id: int) -> list[Record]:
-    """The shared channel and the standalone ones."""
-    return await conn.fetch(LIST_CHANNELS_SQL, number_id)
 
 
 async def raise_epoch(conn: Connection, channel_id: UUID) -> int:

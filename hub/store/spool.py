@@ -1,20 +1,32 @@
 """A local, fsynced spool for webhooks of providers that do not try again (rule B3).
 
 One file per process: a line of JSON per body, appended and synced before the answer. A file whose process is gone is
-adopted by whoever gets its lock.
+adopted by whoever gets its lock. What was taken out is only remembered; a file shrinks when all of it was, which needs
+no room on a full disk. Whoever is killed before that repeats the file, and the database drops what it knows (B4).
 """
 
 import asyncio
 import base64
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
+from typing import Final, TypeVar
 from uuid import uuid4
 
 import orjson
+import structlog
+
+log = structlog.get_logger()
+
+_PIECE_BYTES: Final = 16 * 1024 * 1024
+"""Bytes after which a piece that is read ends, however few entries it has."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,107 +40,223 @@ class Spooled:
     body: bytes
 
 
+@dataclass(slots=True)
+class _File:
+    """A spool file; what lies from `start` to `end` is still to be taken in."""
+
+    path: Path
+    handle: FileIO
+    start: int = 0
+    end: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self.start >= self.end
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """The place behind an entry."""
+
+    file: _File
+    offset: int
+
+
 class Spool:
-    """This process's file, and those it adopted at start; read in the order they were written."""
+    """This process's file, and those it adopted at start; read in the order they were written.
+
+    One thread does all the work, so that files are touched by one at a time, also where its caller was cancelled.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file: BufferedRandom | None = None
-        self._adopted: list[BufferedRandom] = []
-        self._lock = asyncio.Lock()
+        self._own: _File | None = None
+        self._adopted: list[_File] = []
+        self._marks: list[_Mark] = []
+        self._appending = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self.is_empty = True
+        """Whether nothing waits here, nor is about to."""
+
+    def _look(self) -> None:
+        self.is_empty = not self._appending and all(file.is_done for file in self._files())
+
+    def _files(self) -> list[_File]:
+        return [*self._adopted, self._own] if self._own else []
 
     def open(self) -> None:
-        """Make this process's file and adopt what others left behind."""
+        """Make this process's file and adopt what others left behind, the oldest first."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in sorted(self._folder.glob("*.spool")):
-            file = path.open("r+b")
-            if _lock(file):
-                self._adopted.append(file)
-            else:
-                file.close()
-        path = self._folder / f"{uuid4().hex}.spool"
-        self._file = path.open("x+b")
-        _lock(self._file)
-        self.is_empty = not any(True for _ in self._read())
+        found = [file for path in self._folder.glob("*.spool") if (file := _adopt(path))]
+        self._adopted = sorted(found, key=lambda file: os.fstat(file.handle.fileno()).st_mtime_ns)
+        self._own = _create(self._folder)
+        self._settle()
+        self._look()
 
     async def append(self, entries: list[Spooled]) -> None:
-        """Keep these; returns once they are on disk. Raises OSError where the disk refuses."""
-        async with self._lock:
-            self.is_empty = False
-            await asyncio.to_thread(self._append, entries)
+        """Keep these; returns once they are on disk. Raises OSError where the disk refuses: none is kept then."""
+        self._appending += 1
+        self.is_empty = False
+        await self._apart(lambda: self._append(entries), appends=1)
 
     def _append(self, entries: list[Spooled]) -> None:
-        assert self._file is not None
-        self._file.seek(0, os.SEEK_END)
-        start = self._file.tell()
+        own = self._own
+        assert own is not None
+        lines, place = b"".join(map(_encode, entries)), own.handle.fileno()
         try:
-            self._file.write(b"".join(_encode(entry) for entry in entries))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            if os.fstat(place).st_size != own.end:
+                os.ftruncate(place, own.end)  # half a line must not hide the next one
+            _write(place, lines, own.end)
+            os.fsync(place)
         except OSError:
-            self._file.truncate(start)  # a half-written line must not hide the next one
+            with suppress(OSError):
+                os.ftruncate(place, own.end)
             raise
+        own.end += len(lines)
 
-    async def read(self) -> list[Spooled]:
-        """Everything spooled so far, oldest first. Never while it is written: both move the place in the file."""
-        async with self._lock:
-            return list(self._read())
+    async def read(self, limit: int = 500) -> list[Spooled]:
+        """The oldest entries, at most so many. Raises OSError."""
+        return await self._apart(lambda: self._read(limit))
+
+    def _read(self, limit: int) -> list[Spooled]:
+        entries: list[Spooled] = []
+        self._marks, size = [], 0
+        for mark, line in self._lines():
+            entry = _decode(line)
+            if entry:
+                entries.append(entry)
+                self._marks.append(mark)
+            else:
+                log.error("spool.unreadable", file=mark.file.path.name, behind=mark.offset)
+                self._pass_over(mark)
+            size += len(line)
+            if len(entries) == limit or size >= _PIECE_BYTES:
+                break
+        if not entries:
+            self._settle()
+        return entries
+
+    def _lines(self) -> Iterator[tuple[_Mark, bytes]]:
+        for file in self._files():
+            if file.is_done:
+                continue
+            with file.path.open("rb") as reader:
+                reader.seek(file.start)
+                offset = file.start
+                while offset < file.end:
+                    line = reader.readline()
+                    if not line.endswith(b"\n"):
+                        file.end = offset  # a torn last line was never acknowledged
+                        break
+                    offset += len(line)
+                    yield _Mark(file, offset), line
+
+    def _pass_over(self, mark: _Mark) -> None:
+        """It goes together with the entry before it."""
+        if self._marks:
+            self._marks[-1] = mark
+        else:
+            self._forget(mark)
 
     async def drop(self, count: int) -> bool:
-        """Forget the first `count`, which are in the database now; True where nothing is left."""
-        async with self._lock:
-            left = list(self._read())[count:]
-            await asyncio.to_thread(self._rewrite, left)
-            self.is_empty = not left
-            return self.is_empty
+        """Forget the first `count` of what was read last, which are in the database; True where nothing is left."""
+        await self._apart(lambda: self._drop(count))
+        return self.is_empty
 
-    def _rewrite(self, left: list[Spooled]) -> None:
-        for adopted in self._adopted:
-            Path(adopted.name).unlink(missing_ok=True)
-        assert self._file is not None
-        if left:
-            fresh = self._folder / f"{uuid4().hex}.tmp"
-            with fresh.open("wb") as file:
-                file.write(b"".join(_encode(entry) for entry in left))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._file.name)
-            self._file.close()
-            self._file = Path(self._file.name).open("r+b")  # noqa: SIM115  as above
-            _lock(self._file)
-        else:
-            self._file.truncate(0)
-        for adopted in self._adopted:
-            adopted.close()
-        self._adopted = []
+    def _drop(self, count: int) -> None:
+        dropped, self._marks = self._marks[:count], self._marks[count:]
+        if dropped:
+            self._forget(dropped[-1])
+            self._settle()
 
-    def _read(self) -> Iterator[Spooled]:
-        for file in (*self._adopted, self._file):
-            if file is None:
-                continue
-            file.seek(0)
-            for line in file:
-                if line.endswith(b"\n"):  # a torn last line was never acknowledged
-                    yield _decode(line)
+    def _forget(self, mark: _Mark) -> None:
+        for file in self._files():
+            if file is mark.file:
+                break
+            file.start = file.end
+        mark.file.start = mark.offset
+
+    def _settle(self) -> None:
+        """Give back the room of what was taken in. Where the disk is against it, that is only repeated some day."""
+        done = [file for file in self._adopted if file.is_done]
+        self._adopted = [file for file in self._adopted if not file.is_done]
+        try:
+            for file in done:
+                file.path.unlink(missing_ok=True)
+            if self._own and self._own.is_done and self._own.end:
+                os.ftruncate(self._own.handle.fileno(), 0)
+                self._own.start = self._own.end = 0
+        except OSError as error:
+            log.warning("spool.not_emptied", error=str(error))
+        for file in done:
+            file.handle.close()
+
+    async def _apart(self, work: Callable[[], T], *, appends: int = 0) -> T:
+        """Work in the thread. What it began it finishes, and is taken notice of, even if its caller is cancelled."""
+
+        def finished(_: "asyncio.Future[T]") -> None:
+            self._appending -= appends
+            self._look()
+
+        doing = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        doing.add_done_callback(finished)
+        return await asyncio.shield(doing)
 
     def close(self) -> None:
         """Let go of the files; an empty one is removed."""
-        if self._file is None:
-            return
-        if self.is_empty:
-            Path(self._file.name).unlink(missing_ok=True)
-        for file in (*self._adopted, self._file):
-            file.close()
-        self._file, self._adopted = None, []
+        self._thread.shutdown()
+        for file in self._files():
+            if file.is_done:
+                with suppress(OSError):
+                    file.path.unlink(missing_ok=True)
+            file.handle.close()
+        self._own, self._adopted = None, []
 
 
-def _lock(file: BufferedRandom) -> bool:
+def _create(folder: Path) -> _File:
+    """A file of our own: under its name only once it is locked, lest somebody adopts it."""
+    path = folder / f"{uuid4().hex}.spool"
+    fresh = path.with_suffix(".new")
+    handle = fresh.open("x+b", buffering=0)
+    _lock(handle)
+    fresh.rename(path)
+    _sync_folder(folder)
+    return _File(path, handle)
+
+
+def _adopt(path: Path) -> _File | None:
+    """The file of a process that is gone; None where it lives, or has taken its file away."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle = path.open("r+b", buffering=0)
+    except FileNotFoundError:
+        return None
+    if not _lock(handle):
+        handle.close()
+        return None
+    return _File(path, handle, end=os.fstat(handle.fileno()).st_size)
+
+
+def _lock(handle: FileIO) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
+
+
+def _sync_folder(folder: Path) -> None:
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
+
+
+def _write(place: int, data: bytes, offset: int) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(place, left, offset)
+        left, offset = left[written:], offset + written
 
 
 def _encode(entry: Spooled) -> bytes:
@@ -142,6 +270,9 @@ def _encode(entry: Spooled) -> bytes:
     return orjson.dumps(kept) + b"\n"
 
 
-def _decode(line: bytes) -> Spooled:
-    kept = orjson.loads(line)
-    return Spooled(kept["provider"], kept["route"], kept["path"], kept["headers"], base64.b64decode(kept["body"]))
+def _decode(line: bytes) -> Spooled | None:
+    try:
+        kept = orjson.loads(line)
+        return Spooled(kept["provider"], kept["route"], kept["path"], kept["headers"], base64.b64decode(kept["body"]))
+    except (ValueError, KeyError, TypeError):
+        return None

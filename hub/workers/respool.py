@@ -18,7 +18,7 @@ INTERVAL: Final = 0.5
 """Seconds between attempts to empty the spool."""
 
 TOGETHER: Final = 200
-"""Webhooks handed to the intake at once; it keeps their order."""
+"""Webhooks handed to the intake at once: all of them are stored or none is, so that none overtakes another."""
 
 
 class Respool:
@@ -37,16 +37,15 @@ class Respool:
                 await self._drain()
 
     async def _drain(self) -> None:
-        while not self._spool.is_empty:
-            entries = await self._spool.read()
-            try:
-                for start in range(0, len(entries), TOGETHER):
-                    part = entries[start : start + TOGETHER]
-                    await asyncio.gather(*(self._intake.submit(self._arrivals(entry)) for entry in part))
-            except Unavailable:
-                return
-            await self._spool.drop(len(entries))
-            log.info("spool.replayed", webhooks=len(entries))
+        try:
+            while entries := await self._spool.read(TOGETHER):
+                await self._intake.submit([arrival for entry in entries for arrival in self._arrivals(entry)])
+                await self._spool.drop(len(entries))
+                log.info("spool.replayed", webhooks=len(entries))
+        except Unavailable:
+            return
+        except OSError:
+            log.exception("spool.not_read")
 
     def _arrivals(self, entry: Spooled) -> list[Arrival]:
         route = self._routes[entry.route]

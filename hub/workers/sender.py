@@ -1,6 +1,7 @@
 """The sender: hands queued messages to their providers, in order within a conversation (rules E8, E9).
 
 One sender at a time owns the queue; what a dead one had claimed is settled as unknown, never sent again by itself.
+One that lost the ownership hands nothing more to a provider, but still records what became of what it had handed over.
 """
 
 import asyncio
@@ -55,22 +56,44 @@ class Sender:
         self._wake = asyncio.Event()
         self._flying: dict[UUID, asyncio.Task[None]] = {}
         self._called: set[UUID] = set()
+        self._terms = 0
 
     def wake(self) -> None:
         """A message was queued in this process."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Wait for the ownership, then send until cancelled or until the ownership is lost."""
+        """Send, whenever this process owns the queue, until cancelled.
+
+        Raises `Unavailable` where the database is away and nothing is in flight. What is in flight lives on without
+        the ownership: its outcome is known here only, and is recorded once the database is back.
+        """
+        try:
+            while True:
+                try:
+                    await self._serve()
+                except Unavailable:
+                    if not self._flying:
+                        raise
+                    log.warning("sender.ownership_lost", in_flight=len(self._flying))
+                await asyncio.sleep(_RETRY)
+        except asyncio.CancelledError:
+            await self._land()
+            raise
+
+    async def _serve(self) -> None:
+        """Wait for the ownership, then send until it is lost; when cancelled, keep it until all have landed."""
         owner = await self._database.dedicated()
-        self._id = uuid4()
         try:
             await leases.own(owner.conn, leases.SENDER)
             log.info("sender.started")
             await self._settle_abandoned()
             await self._loop(owner)
-        finally:
+        except asyncio.CancelledError:
             await self._land()
+            raise
+        finally:
+            self._terms += 1
             await owner.close()
 
     async def _loop(self, owner: Dedicated) -> None:
@@ -94,7 +117,7 @@ class Sender:
 
     def _fly(self, head: Record) -> None:
         message_id = head["message_id"]
-        task = asyncio.create_task(self._send(head))
+        task = asyncio.create_task(self._send(head, self._terms))
         self._flying[message_id] = task
         task.add_done_callback(lambda _: self._landed(message_id))
 
@@ -102,13 +125,13 @@ class Sender:
         self._flying.pop(message_id, None)
         self._wake.set()
 
-    async def _send(self, head: Record) -> None:
+    async def _send(self, head: Record, term: int) -> None:
         try:
             claimed = await self._claim(head)
             if claimed is None or claimed.message is None:
                 return
             self._called.add(head["message_id"])
-            outcome = await self._call(claimed.provider, claimed.message)
+            outcome = await self._call(claimed.provider, claimed.message) if term == self._terms else _not_handed_over()
             await self._record(head, outcome, claimed.attempts)
             self._called.discard(head["message_id"])
         except Unavailable:
@@ -150,15 +173,21 @@ class Sender:
 
     async def _record(self, head: Record, outcome: Outcome, attempts: int) -> None:
         """Write the outcome down, however long the database is away: it is known only here."""
+        message_id, conversation_id = head["message_id"], head["conversation_id"]
+        is_repeat = False
         while True:
+            is_written = False
             try:
                 async with self._database.transaction() as conn:
+                    now = datetime.now(UTC)
                     events = await record_send(
-                        conn, head["message_id"], head["conversation_id"], outcome, attempts, datetime.now(UTC)
+                        conn, message_id, conversation_id, outcome, attempts, now, is_repeat=is_repeat
                     )
+                    is_written = True
                 self._publish(events)
                 return
             except (TryAgain, Unavailable):
+                is_repeat |= is_written  # the commit's answer was lost
                 await asyncio.sleep(_RETRY)
 
     async def _settle_lost(self) -> None:
@@ -169,27 +198,30 @@ class Sender:
             claimed = await outbox.list_claimed(conn, self._id)
         for row in claimed:
             message_id = row["message_id"]
-            async with self._database.transaction() as conn:
-                # Looked at again: its flight may have ended since. Only this loop claims, so nobody takes it meanwhile.
-                if message_id in self._flying or not await outbox.is_claimed(conn, message_id, self._id):
-                    continue
+            if message_id in self._flying:
+                continue
+            async with self._database.transaction() as conn:  # a flight that ended since has settled it: no change
                 events = await self._settle(conn, row)
-            log.warning("send.lost", message=public_id("msg", message_id))
             self._called.discard(message_id)
             self._publish(events)
 
     async def _settle(self, conn: Connection, row: Record) -> list[Event]:
-        if row["message_id"] in self._called:
-            return await abandon(conn, row["message_id"], row["conversation_id"], datetime.now(UTC))
-        await outbox.postpone(conn, row["message_id"], 0)
+        message_id = row["message_id"]
+        log.warning("send.lost", message=public_id("msg", message_id), was_called=message_id in self._called)
+        if message_id in self._called:
+            return await abandon(conn, message_id, row["conversation_id"], row["attempts"], datetime.now(UTC))
+        await outbox.postpone(conn, message_id, row["attempts"], 0)
         return []
 
     async def _settle_abandoned(self) -> None:
+        """What other senders had claimed: nobody but they could tell. What is claimed here is known here."""
         async with self._database.reading() as conn:
             abandoned = await outbox.list_abandoned(conn, self._id)
         for row in abandoned:
             async with self._database.transaction() as conn:
-                events = await abandon(conn, row["message_id"], row["conversation_id"], datetime.now(UTC))
+                events = await abandon(
+                    conn, row["message_id"], row["conversation_id"], row["attempts"], datetime.now(UTC)
+                )
             self._publish(events)
             log.warning("send.abandoned", message=public_id("msg", row["message_id"]))
 
@@ -201,6 +233,10 @@ class Sender:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+
+def _not_handed_over() -> NotTaken:
+    return NotTaken("sender_lost", "the process that claimed this lost the queue before it called the provider")
 
 
 def _name(outcome: Outcome) -> str:

@@ -212,6 +212,7 @@ create table orphan_status (
     received_at timestamptz not null default now()
 );
 create index orphan_status_provider_id on orphan_status (provider, provider_id);
+create index orphan_status_age on orphan_status (received_at);
 
 -- What waits to be sent, one row per message, gone when its outcome is recorded (E8, E9). A row whose outcome is
 -- unknown is held for a while, and keeps what was accepted after it in its conversation waiting.
@@ -228,7 +229,12 @@ create table outbox (
     held_until timestamptz
 );
 create unique index outbox_order on outbox (conversation_id, sequence);
-create index outbox_due on outbox (sender_id, priority, message_id);
+create index outbox_due on outbox (priority, message_id);
+create index outbox_urgency on outbox (conversation_id, priority, message_id);
+-- What was ever handed out: few, and only ever the heads of their conversations.
+create index outbox_tried on outbox (conversation_id)
+    where claimed_by is not null or held_until is not null or attempts > 0;
+create index outbox_held on outbox (held_until) where held_until is not null;
 
 create table idempotency_key (
     service_id uuid not null references service,
@@ -436,23 +442,36 @@ begin
     select p.n::integer, p.sequence, p.window_from, p.event_id, p.prev_id from placed p order by p.n;
 end $$;
 
--- Makes the partitions that the next `ahead` ids and days will need. Run by migrations and by the janitor.
-create function make_partitions(ahead bigint, days integer) returns void language plpgsql as $$
+-- A partition is made apart and then attached: that waits for no reader and lets nobody wait, where `create table ...
+-- partition of` would lock out all who read or write the table.
+create function make_partition(parent regclass, name text, low text, high text) returns void language plpgsql as $$
+begin
+    if exists (select from pg_inherits where inhrelid = to_regclass(name) and inhparent = parent) then
+        return;
+    end if;
+    execute format('create table if not exists %I (like %s including all)', name, parent);
+    execute format('alter table %s attach partition %I for values from (%L) to (%L)', parent, name, low, high);
+end $$;
+
+-- Makes the partitions that the next `ahead` ids and days will need. Run by migrations and by the janitor, in a
+-- transaction of its own. Gives up soon where a lock is not to be had.
+create function make_partitions(ahead bigint, days integer) returns void language plpgsql set lock_timeout = '1s' as $$
 declare
     size constant bigint := 1000000;
+    last bigint;
     low bigint;
     day date;
 begin
     perform pg_advisory_xact_lock(7002, 0);
-    low := (select last_value from event_id_seq) / size * size;
-    while low <= (select last_value from event_id_seq) + ahead loop
-        execute format('create table if not exists event_%s partition of event for values from (%s) to (%s)',
-                       low / size, low, low + size);
+    last := (select last_value from event_id_seq);
+    low := last / size * size;
+    while low <= last + ahead loop
+        perform make_partition('event', 'event_' || low / size, low::text, (low + size)::text);
         low := low + size;
     end loop;
     for day in select generate_series(current_date - 1, current_date + days, interval '1 day')::date loop
-        execute format('create table if not exists attempt_%s partition of attempt for values from (%L) to (%L)',
-                       to_char(day, 'YYYYMMDD'), day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');
+        perform make_partition('attempt', 'attempt_' || to_char(day, 'YYYYMMDD'), day || ' 00:00:00+00',
+                               day + 1 || ' 00:00:00+00');
     end loop;
 end $$;
 select make_partitions(1000000, 7);
@@ -470,6 +489,8 @@ do $$ begin
         execute format('create table inbound_key_%s partition of inbound_key for values with (modulus 8, remainder %s)', i, i);
     end loop;
 end $$;
+-- Each partition grows in order of time, so a summary per range of pages is enough and costs inserts next to nothing.
+create index inbound_key_age on inbound_key using brin (at) with (autosummarize = on);
 
 create table quarantine (
     id bigint generated always as identity primary key,

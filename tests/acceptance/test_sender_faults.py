@@ -1,0 +1,358 @@
+"""Sending while the database goes, another process takes over, one asks for hours, the queue is long (E8, E9)."""
+
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from hub.actions import record_send
+from hub.app import running
+from hub.domain.ids import new_id
+from hub.store import outbox
+from hub.store.pool import Database, Dedicated
+from hub.workers import sender
+from providers.simulator import Fault, StatusPlan
+from tests.support.cut import Line, line_to
+from tests.support.talk import MIA, ends, writes
+from tests.support.wire import ask, connected, until
+from tests.support.world import Answer, Service, World, settings_for, world
+
+FAULTS = {"sent": None, "refused": Fault.refused(131026), "not taken": Fault.throttled()}
+
+
+@dataclass
+class Frail:
+    """A hub whose line to the database can be cut while a message is with the provider."""
+
+    world: World
+    line: Line
+    url: str
+    helpdesk: Service
+    conversation: str
+
+    async def hands_over(self, fault: Fault | None) -> str:
+        """A reply that is with the provider, which will answer so; gives its id."""
+        simulator = self.world.simulator
+        simulator.status_plan = StatusPlan.none()
+        if fault:
+            simulator.fail_next(fault)
+        simulator.hold()
+        name = message_id(await self.helpdesk.reply(self.conversation, "Hi"))
+        await simulator.wait_for(lambda: simulator.in_flight == 1)
+        return name
+
+    async def answers(self) -> None:
+        """Let the provider answer, and the answer arrive."""
+        self.world.simulator.release()
+        await self.world.simulator.wait_for(lambda: self.world.simulator.in_flight == 0)
+
+    async def is_unknown(self, name: str) -> bool:
+        return bool(await ask(self.url, "select status = 'unknown' from message where id = $1", uuid_of(name)))
+
+
+@pytest.fixture
+async def frail(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owners: "Owners"
+) -> AsyncIterator[Frail]:
+    monkeypatch.setattr(record_send, "SEND_SCHEDULE", (0.05,) * 3)
+    monkeypatch.setattr(sender, "GRACE", 0.0)
+    async with AsyncExitStack() as stack:
+        url, line = await stack.enter_async_context(line_to(database_url))
+        made = await stack.enter_async_context(world(url, tmp_path))
+        (helpdesk,) = await made.connected("helpdesk")
+        conversation = await writes(made.customer(MIA), helpdesk)
+        yield Frail(made, line, database_url, helpdesk, conversation)
+        await line.up()
+
+
+@dataclass
+class Owners:
+    """How often a loop of this process has asked for a connection of its own."""
+
+    asked: int = 0
+
+    async def more(self) -> None:
+        """Wait until all that lost theirs have asked again."""
+        before = self.asked
+        await until(lambda: self.asked >= before + 4)
+
+
+@pytest.fixture
+def owners(monkeypatch: pytest.MonkeyPatch) -> Owners:
+    made, real = Owners(), Database.dedicated
+
+    async def dedicated(self: Database) -> Dedicated:
+        made.asked += 1
+        return await real(self)
+
+    monkeypatch.setattr(Database, "dedicated", dedicated)
+    return made
+
+
+def message_id(answer: Answer) -> str:
+    assert answer.status == 202, answer
+    return str(answer.json["message"]["id"])
+
+
+def uuid_of(name: str) -> UUID:
+    return UUID(name.removeprefix("msg_"))
+
+
+async def is_settled(frail: Frail, name: str, fault: str) -> None:
+    """The message ended as the provider said, handed over no more often than it takes."""
+    if fault == "refused":
+        await until(lambda: ask(frail.url, "select true from message where status = 'failed'"))
+    else:
+        provider_id = await until(lambda: ask(frail.url, PROVIDER_ID_SQL, uuid_of(name)))
+        assert [send.provider_id for send in frail.world.simulator.sent] == [provider_id]
+    assert len(frail.world.simulator.sent) == (fault != "refused")
+    assert len(frail.world.simulator.attempts) == (2 if fault == "not taken" else 1)
+    await until(lambda: is_empty(frail.url))
+
+
+PROVIDER_ID_SQL = "select provider_id from message where id = $1"
+
+
+async def is_empty(url: str) -> bool:
+    return bool(await ask(url, "select count(*) = 0 from outbox"))
+
+
+# The database goes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_e8_an_outcome_outlives_a_long_outage(frail: Frail, owners: Owners, fault: str) -> None:
+    name = await frail.hands_over(FAULTS[fault])
+    await frail.line.down()
+    await owners.more()  # every loop has noticed
+    await frail.answers()
+    await owners.more()
+    await frail.line.up()
+    await is_settled(frail, name, fault)
+    assert "unknown" not in (await frail.helpdesk.call("GET", f"/v1/messages/{name}")).json["status_times"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_e8_an_outcome_counts_although_another_process_took_over(
+    frail: Frail, tmp_path: Path, fault: str
+) -> None:
+    """The other one cannot know, and holds it as unknown; the first one comes back with what it knows."""
+    name = await frail.hands_over(FAULTS[fault])
+    await frail.line.down()
+    async with running(settings_for(frail.world.simulator, frail.url, tmp_path / "other", roles=("sender",))):
+        await until(lambda: frail.is_unknown(name))
+        await frail.answers()
+        await frail.line.up()
+        await is_settled(frail, name, fault)
+        frail.world.simulator.status_plan = StatusPlan()
+        after = message_id(await frail.helpdesk.reply(frail.conversation, "after"))
+        await ends(frail.helpdesk, after, "read")
+
+
+async def test_e8_a_retry_that_comes_after_its_hold_is_a_failure(frail: Frail, tmp_path: Path) -> None:
+    """The conversation went on meanwhile (E9): it is told that it was not taken, and never sent."""
+    name = await frail.hands_over(FAULTS["not taken"])
+    await frail.line.down()
+    async with running(settings_for(frail.world.simulator, frail.url, tmp_path / "other", roles=("sender",))):
+        await until(lambda: frail.is_unknown(name))
+        await ask(frail.url, "update outbox set held_until = now() - interval '1 second'")
+        await until(lambda: is_empty(frail.url))
+        await frail.answers()
+        await frail.line.up()
+        assert (await ends(frail.helpdesk, name, "failed"))["error"]["code"] == "throttled"
+    assert len(frail.world.simulator.attempts) == 1
+
+
+async def test_e8_who_lost_the_queue_hands_nothing_over(
+    hub_world: World, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had claimed the message just before: that goes back, and is claimed again."""
+    (helpdesk,) = await hub_world.connected("helpdesk")
+    conversation = await writes(hub_world.customer(MIA), helpdesk)
+    real, claims = sender.Sender._claim, []
+
+    async def claim(self: sender.Sender, head: Any) -> Any:
+        claims.append(await real(self, head))
+        if len(claims) == 1:
+            await ask(database_url, END_OWNER_SQL)
+            await until(lambda: ask(database_url, f"select exists ({OWNER_SQL})"))  # it owns the queue anew
+        return claims[-1]
+
+    monkeypatch.setattr(sender.Sender, "_claim", claim)
+    name = message_id(await helpdesk.reply(conversation, "Hi"))
+    await ends(helpdesk, name, "read")
+    assert [made.attempts for made in claims] == [1, 2]
+    assert len(hub_world.simulator.attempts) == 1
+
+
+OWNER_SQL = """
+select pid from pg_locks where locktype = 'advisory' and classid = 7003 and objid = 2 and granted
+   and database = (select oid from pg_database where datname = current_database())"""
+END_OWNER_SQL = f"select pg_terminate_backend(pid, 5000) from ({OWNER_SQL}) o"
+
+
+# When to try again --------------------------------------------------------------------------------------------------
+
+
+async def test_e8_a_retry_waits_five_minutes_at_most_and_expires(hub_world: World, database_url: str) -> None:
+    (helpdesk,) = await hub_world.connected("helpdesk")
+    conversation = await writes(hub_world.customer(MIA), helpdesk)
+    hub_world.simulator.fail_next(Fault.throttled(retry_after=7200))
+    name = message_id(await helpdesk.reply(conversation, "Hi"))
+    wait = "select extract(epoch from not_before - now())::float from outbox where attempts = 1 and claimed_by is null"
+    seconds = await until(lambda: ask(database_url, wait))
+    assert 200 < seconds <= 300
+    await ask(
+        database_url, "update message set created_at = now() - interval '61 minutes' where direction = 'outbound'"
+    )
+    await ask(database_url, "update outbox set not_before = now()")
+    assert (await ends(helpdesk, name, "failed"))["error"]["code"] == "expired"
+    assert len(hub_world.simulator.attempts) == 1
+
+
+async def test_e8_what_the_provider_has_after_all_is_not_sent_again(hub_world: World, database_url: str) -> None:
+    (helpdesk,) = await hub_world.connected("helpdesk")
+    conversation = await writes(hub_world.customer(MIA), helpdesk)
+    hub_world.simulator.fail_next(Fault.throttled(retry_after=60))
+    await helpdesk.reply(conversation, "Hi")
+    await until(lambda: ask(database_url, "select true from outbox where not_before > now() + interval '30 seconds'"))
+    await ask(database_url, "update message set status = 'delivered' where direction = 'outbound'")
+    await ask(database_url, "update outbox set not_before = now()")
+    await until(lambda: is_empty(database_url))
+    assert len(hub_world.simulator.attempts) == 1
+
+
+# The queue ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Queue:
+    """Messages that wait; conversations go by letters, messages by letter and place: `a1`."""
+
+    conn: "asyncpg.Connection[asyncpg.Record]"
+    sender_id: int = 0
+    conversations: dict[str, UUID] = field(default_factory=dict)
+    ids: dict[str, UUID] = field(default_factory=dict)
+
+    async def open(self) -> None:
+        number = await self.conn.fetchval("insert into number (e164) values ('+15550009999') returning id")
+        self.sender_id = await self.conn.fetchval(
+            "insert into sender (number_id, medium, provider, external_id) values ($1, 'sms', 'twilio', '9')"
+            " returning id",
+            number,
+        )
+
+    async def add(self, *names: str, priority: int = 1) -> None:
+        """Queue these, in this order."""
+        for name in names:
+            conversation = self.conversations.setdefault(name[0], uuid4())
+            self.ids[name] = new_id()
+            await self.conn.execute(ADD_MESSAGE_SQL, self.ids[name], conversation, int(name[1:]), uuid4())
+            await outbox.add(self.conn, self.ids[name], self.sender_id, conversation, int(name[1:]), priority)
+
+    async def heads(self, limit: int = 100) -> list[str]:
+        names = {key: name for name, key in self.ids.items()}
+        return [names[row["message_id"]] for row in await outbox.list_heads(self.conn, limit)]
+
+
+ADD_MESSAGE_SQL = """
+insert into message (id, number_id, channel_id, conversation_id, sequence, direction, medium, type, origin, content,
+                     provider, status)
+values ($1, 1, $4, $2, $3, 'outbound', 'sms', 'text', 'echo', '{}', 'twilio', 'queued')"""
+
+
+@pytest.fixture
+async def queue(database_url: str) -> AsyncIterator[Queue]:
+    async with connected(database_url) as conn:
+        made = Queue(conn)
+        await made.open()
+        yield made
+
+
+async def test_e9_the_heads_of_conversations_go_the_most_urgent_first(queue: Queue) -> None:
+    await queue.add("a1", "a2", "b1", "b2", "c1", priority=2)
+    await queue.add("d1", "d2")
+    await queue.add("b3", "e1", priority=0)
+    assert await queue.heads() == ["b1", "e1", "d1", "a1", "c1"]
+    assert await queue.heads(2) == ["b1", "e1"]
+    await outbox.finish(queue.conn, queue.ids["b1"])
+    await outbox.finish(queue.conn, queue.ids["a1"])
+    assert await queue.heads() == ["b2", "e1", "d1", "a2", "c1"]
+
+
+async def test_e9_a_head_that_may_not_go_blocks_what_follows(queue: Queue) -> None:
+    await queue.add("a1", "b1", "c1", "d1")
+    await queue.add("a2", "b2", "c2", "d2", priority=0)
+    ids, conn = queue.ids, queue.conn
+    for name in ("a1", "b1", "c1"):
+        assert await outbox.claim(conn, ids[name], uuid4())
+        assert await outbox.claim(conn, ids[name], uuid4()) is None
+    assert await outbox.hold(conn, ids["b1"], 1, 30)
+    assert await outbox.postpone(conn, ids["c1"], 1, 60)
+    assert await outbox.claim(conn, ids["c1"], uuid4()) is None
+    assert await queue.heads() == ["d1"]
+    await conn.execute("update outbox set not_before = now() - interval '1 second', held_until = null")
+    assert await queue.heads() == ["b1", "c1", "d1"]
+    await outbox.finish(conn, ids["a1"])
+    assert await queue.heads() == ["a2", "b1", "c1", "d1"]
+
+
+async def test_e8_a_claim_ends_once(queue: Queue) -> None:
+    """A record that is repeated, or late, frees nothing that was claimed again since."""
+    await queue.add("a1")
+    one, conn = queue.ids["a1"], queue.conn
+    assert await outbox.claim(conn, one, uuid4())
+    assert await outbox.postpone(conn, one, 1, 0)
+    assert not await outbox.postpone(conn, one, 1, 0)
+    assert not await outbox.hold(conn, one, 1, 30)
+    assert await outbox.claim(conn, one, uuid4())
+    assert not await outbox.postpone(conn, one, 1, 0)
+    assert not await outbox.hold(conn, one, 1, 30)
+    assert await queue.heads() == []
+    assert await outbox.hold(conn, one, 2, 30)
+    assert await outbox.claim(conn, one, uuid4()) is None
+    assert await outbox.postpone(conn, one, 2, 0)  # it was not taken, says who knows
+    assert await queue.heads() == ["a1"]
+
+
+FILL_SQL = """
+with made as (
+    select gen_random_uuid() as id, ('00000000-0000-4000-8000-' || lpad((n % 5000)::text, 12, '0'))::uuid
+               as conversation, 1 + n / 5000 as sequence, n
+    from generate_series(0, 49999) n), stored as (
+    insert into message (id, number_id, channel_id, conversation_id, sequence, direction, medium, type, origin,
+                         content, provider, status)
+    select id, 1, id, conversation, sequence, 'outbound', 'sms', 'text', 'echo', '{}', 'twilio', 'queued' from made)
+insert into outbox (message_id, sender_id, conversation_id, sequence, priority)
+select id, $1, conversation, sequence, case when n % 10 = 0 then 0 else 1 end from made"""
+BLOCK_SQL = "update outbox set attempts = 1, not_before = now() + interval '60 seconds' where sequence = 1"
+
+
+async def test_e9_a_look_at_a_long_queue_is_short(queue: Queue, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fifty thousand that wait in five thousand conversations: printed, not judged."""
+    conn = queue.conn
+    await conn.execute(FILL_SQL, queue.sender_id)
+    told = ["", f"all due, not analyzed: {await looks(queue, 20)}"]
+    await conn.execute("analyze outbox")
+    told.append(f"all due: {await looks(queue, 20)}")
+    await conn.execute(BLOCK_SQL)
+    told.append(f"every head postponed: {await looks(queue, 0)}")
+    with capsys.disabled():
+        sys.stdout.write("\n".join([*told, ""]))
+
+
+async def looks(queue: Queue, wanted: int) -> str:
+    """How long one look takes, after the plan has settled."""
+    times = []
+    for _ in range(12):
+        started = time.perf_counter()
+        assert len(await outbox.list_heads(queue.conn, 20)) == wanted
+        times.append(time.perf_counter() - started)
+    return f"{sorted(times)[6] * 1000:.1f} ms"
