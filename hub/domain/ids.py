@@ -14,12 +14,18 @@ _VERSION_7: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
 
 
+_last = 0
+
+
 def new_id() -> UUID:
-    """A new UUIDv7 (RFC 9562): 48 bits of milliseconds, the rest random."""
+    """A new UUIDv7 (RFC 9562): 48 bits of milliseconds, the rest random; greater than every one made here before."""
+    global _last  # noqa: PLW0603  one per process, on purpose
     value = int.from_bytes(os.urandom(10), "big")
     low = value & 0x3FFF_FFFF_FFFF_FFFF
     middle = (value >> 62) & 0xFFF
-    return UUID(int=(time.time_ns() // 1_000_000) << 80 | _VERSION_7 | middle << 64 | _VARIANT | low)
+    made = (time.time_ns() // 1_000_000) << 80 | _VERSION_7 | middle << 64 | _VARIANT | low
+    _last = made if made > _last else _last + 1  # of one millisecond, or after the clock went back
+    return UUID(int=_last)
 
 
 def public_id(prefix: str, value: UUID) -> str:

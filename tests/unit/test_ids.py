@@ -75,3 +75,9 @@ def test_one_thing_has_one_id(text: str) -> None:
 def test_event_ids_sort_as_their_numbers(numbers: list[int]) -> None:
     one, other = numbers
     assert (event_id(one) < event_id(other)) is (one < other)
+
+
+def test_ids_made_here_go_up_even_within_one_millisecond() -> None:
+    made = [new_id() for _ in range(20_000)]
+    assert made == sorted(set(made))
+    assert {value.version for value in made} == {7}
