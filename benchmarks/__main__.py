@@ -19,7 +19,7 @@ ROUNDS = 3
 COUNT = 20_000
 CONNECTIONS = 64
 CUSTOMERS = 1_000
-RATE = 1_000
+RATES = (200, 500, 1_000)
 SUBSCRIBERS = 3
 
 
@@ -32,7 +32,8 @@ def main() -> None:
             servers.call(hub, "POST", "/v1/admin/numbers", {"e164": NUMBER, "senders": senders})
             rows = ingest(bare, hub)
             connect(hub, sink)
-            rows += latency(hub, sink)
+            for rate in RATES:
+                rows += latency(hub, sink, rate)
     table = Table(
         "what", "measured", "compared with", "ratio or goal", title="Partyline, medians of interleaved rounds"
     )
@@ -78,19 +79,19 @@ def connect(hub: int, sink: int) -> None:
         servers.call(hub, "PUT", f"/v1/numbers/{NUMBER}/connection", wanted, key=made["api_key"])
 
 
-def latency(hub: int, sink: int) -> list[tuple[str, str, str, str]]:
+def latency(hub: int, sink: int, rate: int) -> list[tuple[str, str, str, str]]:
     """How long a provider waits for its answer, and a subscriber for its event, at a steady rate."""
-    count = RATE * 10
+    count = rate * 10
     acks: list[Result] = []
     arrivals: list[list[float]] = []
     for _ in range(ROUNDS):
         servers.call(sink, "POST", "/reset", {})
-        acks.append(run(lambda: open_loop(hub, stamped(CUSTOMERS), count, RATE)))
+        acks.append(run(lambda: open_loop(hub, stamped(CUSTOMERS), count, rate)))
         arrivals.append(_arrived(sink, count))
     ack50, ack99 = (statistics.median(r.percentile(p) for r in acks) for p in (0.5, 0.99))
     ordered = [sorted(values) for values in arrivals]
     end50, end99 = (statistics.median(v[int(len(v) * p)] for v in ordered) * 1000 for p in (0.5, 0.99))
-    load = f"{RATE}/s, {SUBSCRIBERS} subscribers"
+    load = f"{rate:,}/s, {SUBSCRIBERS} subscribers"
     return [
         (f"acknowledge latency at {load}", f"p50 {ack50:.1f} ms, p99 {ack99:.1f} ms", "", "goal p99 <= 10 ms"),
         (
