@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 
 from hub.actions import describe
+from hub.actions.arrivals import Accepted, Arrival, Talk, sort_out
 from hub.actions.report_status import Report, StatusBook, unparked
 from hub.actions.resolve import Directory, Thread, ThreadKey, identity, reply_address, resolve
 from hub.domain.errors import NotFound
@@ -26,10 +27,8 @@ from hub.store.inbound import Quarantined, key_digest
 from hub.store.messages import MessageDraft
 from hub.store.pool import Connection, TryAgain
 from hub.store.routes import ChannelRoute, Roster, Route, find_routes, find_version
-from providers import base
 from providers.base import (
     Customer,
-    Item,
     MessageDeleted,
     MessageEdited,
     MessageReceived,
@@ -40,22 +39,11 @@ from providers.base import (
 
 Targets = dict[str, list[tuple[UUID, UUID]]]
 """For each status, by its key, the messages it is about with their conversations."""
-Talk = MessageReceived | MessageEdited | MessageDeleted | ReactionChanged
 _CHANGE_EVENTS: Final[dict[type, str]] = {
     MessageEdited: "message.edited",
     MessageDeleted: "message.deleted",
     ReactionChanged: "reaction.changed",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One item, with the webhook it came in."""
-
-    item: Item
-    provider: str
-    request: base.WebhookRequest
-    route: base.Route
 
 
 @dataclass(slots=True)
@@ -77,73 +65,13 @@ async def receive(conn: Connection, directory: Directory, arrivals: Sequence[Arr
     result.roster.routes = routes = await find_routes(
         conn, {a.item.sender for a in arrivals if not isinstance(a.item, Unparsed)}
     )
-    accepted = _sort_out(arrivals, routes, result)
+    accepted, result.quarantined = sort_out(arrivals, routes)
     await inbound.add_quarantined(conn, result.quarantined)
     fresh = await _drop_known(conn, accepted, result)
     if fresh:
         batch = _Batch(conn, directory, now, result)
         await batch.take(fresh)
     return result
-
-
-Accepted = tuple[Talk | StatusReported, Route, str]
-"""An item, where it goes, and the provider it came from."""
-
-
-def _sort_out(arrivals: Sequence[Arrival], routes: dict[base.SenderRef, Route], result: Received) -> list[Accepted]:
-    """Part what can be taken in from what must be quarantined, and why (B5)."""
-    accepted: list[Accepted] = []
-    keeper = _Keeper()
-    for arrival in arrivals:
-        item = arrival.item
-        if isinstance(item, Unparsed):
-            result.quarantined.append(quarantined(arrival, item.reason, item.detail, item.raw, is_note=item.is_note))
-            continue
-        route = routes.get(item.sender)
-        if route is None:
-            result.quarantined.append(keeper.misplaced(arrival, item))
-        elif not isinstance(item, StatusReported) and not item.customer.is_known:
-            result.quarantined.append(keeper.isolated(arrival, "no_customer", "the item names no customer"))
-        else:
-            accepted.append((item, route, arrival.provider))
-    return accepted
-
-
-class _Keeper:
-    """Cuts single items out of their webhooks; a webhook is taken apart once, however many items are kept of it."""
-
-    def __init__(self) -> None:
-        self._envelopes: dict[int, Mapping[str, bytes]] = {}
-
-    def misplaced(self, arrival: Arrival, item: Talk | StatusReported) -> Quarantined:
-        """An item for a number that is not there."""
-        if not item.sender.external_ids:
-            return self.isolated(arrival, "no_number", "the item does not say which number it is for")
-        name = item.sender.external_ids[0][:40]
-        return self.isolated(arrival, "unknown_number", f"no sender {name!r} is registered")
-
-    def isolated(self, arrival: Arrival, reason: str, detail: str) -> Quarantined:
-        """One item with the bytes that hold it alone."""
-        found = self._envelopes.get(id(arrival.request))
-        if found is None:
-            found = self._envelopes[id(arrival.request)] = arrival.route.envelopes(arrival.request)
-        raw = found.get(arrival.item.key, arrival.request.body)
-        return quarantined(arrival, reason, detail, raw)
-
-
-def quarantined(arrival: Arrival, reason: str, detail: str, raw: bytes, *, is_note: bool = False) -> Quarantined:
-    """What is kept of an item, with what it came with; the path in one spelling, by which its route is found again."""
-    _, mark, query = arrival.request.path.partition("?")
-    return Quarantined(
-        key_digest(f"{arrival.item.key}:{reason}"),
-        arrival.provider,
-        arrival.route.path + mark + query,
-        arrival.request.headers.get("content-type"),
-        reason,
-        detail,
-        raw,
-        is_note,
-    )
 
 
 async def _drop_known(conn: Connection, accepted: Sequence[Accepted], result: Received) -> list[Accepted]:

@@ -6,7 +6,8 @@ from uuid import UUID
 
 import orjson
 
-from hub.actions.receive import Arrival, Received, receive
+from hub.actions.arrivals import Arrival
+from hub.actions.receive import Received, receive
 from hub.actions.resolve import Directory
 from hub.domain.errors import Conflict, NotFound
 from hub.domain.ids import new_id

@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 
 from hub.actions import describe
-from hub.actions.receive import Arrival
+from hub.actions.arrivals import Arrival
 from hub.actions.resolve import Directory, Thread, identity, match_keys
 from hub.domain import window
 from hub.domain.events import Event

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from hub.actions.receive import Arrival
+from hub.actions.arrivals import Arrival
 from hub.domain.eligibility import Rule
 from hub.domain.endpoints import EndpointPolicy
 from hub.domain.events import Event

@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import Counter
 
-from hub.actions.receive import Arrival
+from hub.actions.arrivals import Arrival
 from hub.domain.errors import Unavailable
 from hub.http.context import CONTEXT, Context
 from hub.store.spool import Spooled

@@ -14,7 +14,8 @@ from typing import Final
 import structlog
 from prometheus_client import Counter, Histogram
 
-from hub.actions.receive import Arrival, Received, quarantined, receive
+from hub.actions.arrivals import Arrival, quarantined
+from hub.actions.receive import Received, receive
 from hub.actions.resolve import Directory, match_keys
 from hub.actions.take_messages import Batch, add_webhook, store
 from hub.domain.errors import Unavailable

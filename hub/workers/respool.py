@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from hub.actions.receive import Arrival
+from hub.actions.arrivals import Arrival
 from hub.domain.errors import Unavailable
 from hub.store.spool import Spool, Spooled
 from hub.workers.intake import Intake

@@ -15,7 +15,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from hub.actions.receive import Arrival, receive
+from hub.actions.arrivals import Arrival
+from hub.actions.receive import receive
 from hub.actions.record_send import record_send
 from hub.actions.register import register_number
 from hub.actions.resolve import Directory

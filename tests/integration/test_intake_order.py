@@ -10,7 +10,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from hub.actions.receive import Arrival
+from hub.actions.arrivals import Arrival
 from hub.actions.register import register_number
 from hub.domain.errors import Unavailable
 from hub.store.pool import Database

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from hub.actions.receive import Arrival
+from hub.actions.arrivals import Arrival
 from hub.domain.errors import Unavailable
 from hub.store.pool import Database
 from hub.store.spool import Spool, Spooled
