@@ -27,13 +27,17 @@ async def view_messages(conn: Connection, view: View, rows: Sequence[Record]) ->
     histories = await messages.list_statuses(conn, [row["id"] for row in rows if row["status"]])
     asked = {row["id"]: key for row in rows if (key := _answered(row))}
     authors = await messages.find_authors(conn, set(asked.values()))
+    nameless = {row["conversation_id"] for row in rows if row["id"] in asked and asked[row["id"]][1] not in authors}
+    unnamed = await messages.find_unnamed_authors(conn, nameless)
     items = []
     for row in rows:
         author = row["author_service_id"]
         is_full = may_see_content(view.service_id, display, author, sharing.get(author, Sharing()))
         whole = describe.message(dict(row), [dict(entry) for entry in histories.get(row["id"], ())])
         item = project_message(whole, is_full=is_full)
-        asked_by = authors.get(asked[row["id"]][1]) if row["id"] in asked else None
+        asked_by = None
+        if row["id"] in asked:
+            asked_by = authors.get(asked[row["id"]][1]) or unnamed.get(row["conversation_id"])
         if asked_by is not None and asked_by != view.service_id:
             item = without_payloads(item)
         items.append(item)

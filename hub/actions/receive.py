@@ -103,6 +103,7 @@ class _Batch:
         self.drafts: list[EventDraft] = []
         self.stored: list[MessageDraft] = []
         self.authors: dict[str, UUID] = {}
+        self.unnamed: dict[UUID, UUID] = {}
         self.targets: dict[tuple[UUID, str], Any] = {}
         self.edits: list[tuple[UUID, MessageEdited | MessageDeleted]] = []
         self.book = StatusBook({})
@@ -218,6 +219,9 @@ class _Batch:
             if isinstance(item, MessageReceived) and (target := _answered(item))
         }
         self.authors = await messages.find_authors(self.conn, answered)
+        if any(target not in self.authors for _, target in answered):
+            # Tapped before the provider's answer to our send was recorded: it can only be what has no name yet.
+            self.unnamed = await messages.find_unnamed_authors(self.conn, self.states)
         self.targets = await messages.find_in_conversations(self.conn, set(self._targets(talk)))
 
     def _targets(self, talk: Sequence[tuple[Talk, Route]]) -> Iterable[tuple[UUID, str]]:
@@ -276,7 +280,8 @@ class _Batch:
             }
         data = self._data(state, thread.contact)
         data["message"] = describe.received_message(draft)
-        author = self.authors.get(_answered(item) or "")
+        target = _answered(item)
+        author = self.authors.get(target) or self.unnamed.get(state.id) if target else None
         if author:
             data["answered_service_id"] = public_id("svc", author)
         self._emit("message.received", data, state, draft.sequence, draft.id)

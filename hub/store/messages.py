@@ -106,6 +106,24 @@ async def find_authors(conn: Connection, provider_ids: Collection[tuple[str, str
     return {row["provider_id"]: row["author_service_id"] for row in rows}
 
 
+# Of a long conversation only its end is looked at: what is still without a provider id is recent.
+FIND_UNNAMED_SQL = """
+select c.id as conversation_id, m.author_service_id
+from unnest($1::uuid[]) as c (id)
+cross join lateral (
+    select * from (
+        select * from message r where r.conversation_id = c.id order by r.sequence desc limit 200) recent
+    where recent.direction = 'outbound' and recent.provider_id is null and recent.author_service_id is not null
+      and recent.status in ('sending', 'unknown')
+    order by recent.sequence desc limit 1) m"""
+
+
+async def find_unnamed_authors(conn: Connection, conversation_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Who wrote the last message of each conversation that the provider may have and has not named to us yet."""
+    rows = await conn.fetch(FIND_UNNAMED_SQL, list(conversation_ids)) if conversation_ids else []
+    return {row["conversation_id"]: row["author_service_id"] for row in rows}
+
+
 FIND_RECEIVED_AS_SQL = """
 select m.id, m.conversation_id, m.provider_id, m.type, m.sequence, m.direction
 from unnest($1::uuid[], $2::text[]) as w (conversation_id, provider_id)

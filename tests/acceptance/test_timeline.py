@@ -4,11 +4,12 @@ import asyncio
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from providers.simulator import Person, meta_webhooks
+from providers.simulator import Fault, Person, StatusPlan, meta_webhooks
 from tests.support.talk import MIA, automates, ends, leaves, pages, timeline, writes
-from tests.support.world import NUMBER, Service, World
+from tests.support.world import NUMBER, Service, World, world
 
 RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 MASKED = {
@@ -101,6 +102,27 @@ async def test_c1_payloads_of_buttons_go_to_their_author_only(hub_world: World) 
             assert "Of course" in text
             assert ("§row-7" in text) is (service is helpdesk)
             assert ("§payload" in text) is (service is helpdesk)
+
+
+async def test_c1_a_button_tapped_before_we_know_its_message_s_name(database_url: str, tmp_path: Path) -> None:
+    """The provider has the message and its answer got lost: whose buttons they are is known all the same."""
+    async with world(database_url, tmp_path, send_timeout=0.3) as made:
+        helpdesk, crm = await made.connected("helpdesk", "crm")
+        customer = made.customer(MIA)
+        conversation = await writes(customer, helpdesk, crm)
+        made.simulator.status_plan = StatusPlan.none()
+        made.simulator.fail_next(Fault.silent(taken=True))
+        sent = await helpdesk.reply(conversation, "Yes or no?")
+        asked = (await customer.hears()).provider_id
+        await customer.sends(meta_webhooks.button_reply("§row-7", "Yes"), reply_to=asked)
+        await ends(helpdesk, sent.json["message"]["id"], "unknown")
+        await customer.sends(meta_webhooks.button("Of course", "§payload"), reply_to=asked)
+        for service in (helpdesk, crm):
+            await service.endpoint.hears("message.received", 3)
+            told = json.dumps([d.data for d in service.endpoint.of("message.received")], ensure_ascii=False)
+            for text in (told, json.dumps(await timeline(service, conversation), ensure_ascii=False)):
+                assert text.count("§") == (2 if service is helpdesk else 0)
+                assert "Of course" in text
 
 
 async def _long_talk(hub_world: World) -> tuple[str, list[Service], list[int]]:
