@@ -45,8 +45,3 @@ def phone_key(e164: str) -> str:
         if pattern.fullmatch(e164):
             return pattern.sub(short, e164)
     return e164
-
-
-def masked_phone(e164: str) -> str:
-    """For logs: enough to recognise a number one knows, never the whole of it."""
-    return f"{e164[:4]}...{e164[-2:]}" if len(e164) > 8 else "..."

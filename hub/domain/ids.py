@@ -8,7 +8,6 @@ from uuid import UUID
 
 from hub.domain.errors import NotFound
 
-PREFIXES: Final = frozenset({"msg", "cnv", "con", "svc", "chn", "sub", "key", "evt", "cand"})
 _DIGITS: Final = re.compile("[0-9a-f]{32}")
 _VERSION_7: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62

@@ -10,7 +10,6 @@ from hub.domain.errors import Conflict, Refusal
 from hub.domain.ids import public_id
 
 AUTOMATION: Final = frozenset({"chatbot", "auto_reply", "workflow", "notification", "scheduled", "campaign"})
-ORIGINS: Final = ("agent", *sorted(AUTOMATION))
 
 PRIORITY_AGENT: Final = 0
 PRIORITY_AUTOMATION: Final = 1

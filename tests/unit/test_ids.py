@@ -8,7 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub.domain.errors import NotFound
-from hub.domain.ids import PREFIXES, event_id, new_id, parse_id, public_id, shard_of
+from hub.domain.ids import event_id, new_id, parse_id, public_id, shard_of
+
+PREFIXES = ["chn", "cnv", "con", "evt", "msg", "sub", "svc"]
 
 
 def test_a_new_id_is_a_uuid_of_version_7_with_the_time_in_front() -> None:
@@ -36,12 +38,12 @@ def test_ids_spread_over_all_shards() -> None:
     assert {shard_of(new_id()) for _ in range(5_000)} == set(range(64))
 
 
-@given(st.uuids(), st.sampled_from(sorted(PREFIXES)))
+@given(st.uuids(), st.sampled_from(PREFIXES))
 def test_what_is_written_is_read_back(value: UUID, prefix: str) -> None:
     assert parse_id(prefix, public_id(prefix, value)) == value
 
 
-@pytest.mark.parametrize("other", sorted(PREFIXES - {"msg"}))
+@pytest.mark.parametrize("other", [prefix for prefix in PREFIXES if prefix != "msg"])
 def test_an_id_of_another_kind_names_nothing(other: str) -> None:
     with pytest.raises(NotFound):
         parse_id("msg", public_id(other, new_id()))

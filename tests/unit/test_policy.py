@@ -8,7 +8,7 @@ import pytest
 
 from hub.domain.errors import Conflict
 from hub.domain.ids import public_id
-from hub.domain.policy import AUTOMATION, ORIGINS, Parent, SendFacts, check_send, may_automate, priority
+from hub.domain.policy import AUTOMATION, Parent, SendFacts, check_send, may_automate, priority
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ME, OTHER = UUID(int=1), UUID(int=2)
@@ -42,8 +42,7 @@ def code(**changes: object) -> str | None:
 
 
 def test_e1_the_origins_are_those_of_the_rule() -> None:
-    assert set(ORIGINS) == {"agent", "chatbot", "auto_reply", "workflow", "notification", "scheduled", "campaign"}
-    assert set(ORIGINS) - {"agent"} == AUTOMATION
+    assert {"chatbot", "auto_reply", "workflow", "notification", "scheduled", "campaign"} == AUTOMATION
 
 
 @pytest.mark.parametrize("kind", ["shared", "standalone"])
