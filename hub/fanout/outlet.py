@@ -122,7 +122,7 @@ class Outlet:
         """Read the next event of a shard: deliver it, or pass over it."""
         self.read[event.shard] = event.id
         waiting = self._open[event.shard]
-        if not self.receiver.wants(event) or event.id in self._done_before:
+        if not self.receiver.viewer.wants(event) or event.id in self._done_before:
             self._done_before.discard(event.id)
             if waiting:
                 waiting.append(event.id)

@@ -116,8 +116,8 @@ async def expire_secrets(conn: Connection, subscription_id: UUID, overlap: float
 
 
 LIST_RECEIVERS_SQL = """
-select u.id, u.channel_id, u.service_id, u.is_parent, u.endpoint_url, u.event_types, u.display, c.kind, c.parent_epoch,
-       extract(epoch from clock_timestamp() - u.connected_at)::float8 as age,
+select u.id, u.channel_id, u.service_id, u.is_parent, u.endpoint_url, u.event_types, u.display, u.run, u.on_exhausted,
+       c.kind, c.parent_epoch, extract(epoch from clock_timestamp() - u.connected_at)::float8 as age,
        (select array_agg(x.secret order by x.id desc) from subscription_secret x
         where x.subscription_id = u.id and (x.expires_at is null or x.expires_at > now())) as secrets
 from subscription u join channel c on c.id = u.channel_id

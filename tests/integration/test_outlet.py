@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from hub.actions.audience import Viewer
 from hub.domain.events import Event
 from hub.domain.ids import shard_of
 from hub.fanout.client import Answer, DeliveryClient
@@ -50,7 +51,7 @@ def event(number: int, lane: UUID, prev: int) -> Event:
 
 
 def outlet(endpoint: Endpoint, ready: asyncio.Event, concurrency: int) -> Outlet:
-    receiver = Receiver(uuid4(), CHANNEL, uuid4(), "http://x", None, "masked", False, 1, (b"key",), 60.0)
+    receiver = Receiver(uuid4(), Viewer(CHANNEL, uuid4(), None, "masked", False, 1), "http://x", (b"key",), 60.0, 0, False)
     progress = Progress(dict.fromkeys(range(64), 0), set())
     return Outlet(receiver, progress, endpoint, lambda *_: b"{}", ready, Report(), concurrency=concurrency)
 
