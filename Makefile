@@ -24,7 +24,7 @@ serve: setup
 	$(BIN)/partyline serve
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 check: setup
 	$(BIN)/ruff format --check
@@ -32,8 +32,13 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup
-	$(BIN)/python -m benchmarks
+# `make bench PARTS="ingest latency"` runs some of it, `make bench PARTS="--scale 0.1"` a trial.
+bench: $(VENV)/.ready-bench
+	$(BIN)/python -m benchmarks $(PARTS)
+
+$(VENV)/.ready-bench: $(VENV)/.ready requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
+	touch $@
 
 soak: setup
 	$(BIN)/pytest tests/soak -m soak --no-header -s

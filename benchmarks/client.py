@@ -1,10 +1,14 @@
 """A lean HTTP/1.1 load generator: keep-alive connections, one request in flight on each, no parsing beyond need."""
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
+
+import uvloop
 
 
 @dataclass
@@ -22,8 +26,13 @@ class Result:
 
     def percentile(self, part: float) -> float:
         """A latency in milliseconds."""
-        ordered = sorted(self.latencies)
-        return ordered[min(int(len(ordered) * part), len(ordered) - 1)] * 1000
+        return percentile(self.latencies, part)
+
+
+def percentile(latencies: Sequence[float], part: float) -> float:
+    """Milliseconds that this part of the latencies, in seconds, is within."""
+    ordered = sorted(latencies)
+    return ordered[min(int(len(ordered) * part), len(ordered) - 1)] * 1000
 
 
 class _Connection(asyncio.Protocol):
@@ -46,6 +55,19 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer = self._buffer[end + 4 + length :]
         self._answered(self, int(head[9:12]))
+
+
+def run(make: Callable[[], Coroutine[None, None, Result]]) -> Result:
+    """Run one measurement on a fresh loop, undisturbed by collections; anything but 200 fails it."""
+    gc.collect()
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            result = runner.run(make())
+    finally:
+        gc.enable()
+    assert set(result.statuses) == {200}, f"answers by status: {result.statuses}"
+    return result
 
 
 def request_bytes(path: str, headers: dict[str, str], body: bytes) -> bytes:
@@ -91,17 +113,19 @@ async def closed_loop(port: int, requests: Iterator[bytes], count: int, connecti
     return result
 
 
-async def open_loop(port: int, requests: Iterator[bytes], count: int, rate: float, connections: int = 128) -> Result:
-    """At a fixed rate, whatever the server does: latency counts from when a request was due."""
+async def open_loop(
+    port: int, make: Callable[[float], bytes], count: int, rate: float, connections: int = 128
+) -> Result:
+    """At a fixed rate, whatever the server does: `make` gets the time a request was due, and latency counts from it."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     result = Result(0.0)
     due: dict[_Connection, float] = {}
-    waiting: list[float] = []
+    waiting: deque[float] = deque()
 
     def send(connection: _Connection, at: float) -> None:
         due[connection] = at
-        connection.transport.write(next(requests))
+        connection.transport.write(make(at))
 
     def answered(connection: _Connection, status: int) -> None:
         result.latencies.append(time.perf_counter() - due[connection])
@@ -109,7 +133,7 @@ async def open_loop(port: int, requests: Iterator[bytes], count: int, rate: floa
         if len(result.latencies) == count:
             done.set_result(None)
         if waiting:
-            send(connection, waiting.pop(0))
+            send(connection, waiting.popleft())
         else:
             free.append(connection)
 

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
         description="base64 AES-256 keys, comma-separated: the first encrypts, all decrypt; generated when empty",
     )
     roles: Annotated[tuple[str, ...], NoDecode] = Field(ROLES, description="what this process does")
+    processes: int = Field(1, ge=1, le=32, description="processes that do it together, behind the one port")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line shown")
     log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or for people")
     open_metrics: bool = Field(False, description="serve /metrics without the operator's key")
@@ -63,6 +64,10 @@ class Settings(BaseSettings):
     ingest_queue: int = Field(10_000, ge=1, description="webhooks waiting for the database before Meta gets 503")
     secret_overlap: int = Field(86_400, ge=0, description="seconds an old signing secret stays live after rotation")
     inbound_key_days: int = Field(45, ge=30, description="days a provider item is known as seen (rule B4)")
+    event_retention_days: int = Field(
+        30, ge=1, description="days events are kept, and longer while a service that is delivered to needs them"
+    )
+    attempt_retention_days: int = Field(14, ge=1, description="days it is known what was attempted and delivered")
 
     @property
     def reached_at(self) -> str:

@@ -1,21 +1,18 @@
-"""What every backend on a shared number does: connect, verify, drop repeats, answer quickly, reply.
+"""What every backend on a shared number does: connect, verify, drop repeats, see gaps, do the work, answer, reply.
 
-The three services beside this file are built on it. It needs nothing of the hub's code, only HTTP and two packages:
-`aiohttp`, and `standardwebhooks` to verify signatures. Copy what you need.
+The three services beside this file are built on it. It needs nothing of the hub's code, only `partyline_client`
+(docs/client.md) and `aiohttp`, for which any web framework would do. Copy what you need.
 """
 
 import argparse
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
-import aiohttp
 from aiohttp import web
-from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-Event = dict[str, Any]
-REMEMBERED = 10_000
+from partyline_client import DONE, Event, Hub, PartylineError, Receiver, Seen, Sequences, answer_for
 
 
 class Backend:
@@ -24,15 +21,15 @@ class Backend:
     name = "backend"
 
     def __init__(self, hub: str, key: str, number: str, *, say: Callable[[str], None] = print) -> None:
-        self.hub, self.number, self.say = hub.rstrip("/"), number, say
-        self._headers = {"Authorization": f"Bearer {key}"}
-        self._secret = ""
+        self.hub, self.number, self.say = Hub(hub, key), number, say
+        self._secrets: list[str] = []  # a real service keeps them with its other secrets
         self._connected = asyncio.Event()
-        self._inbox: asyncio.Queue[Event] = asyncio.Queue()
-        self._seen: dict[str, None] = {}  # a real service keeps these ids in its database, together with the work
+        self._receiver = Receiver(lambda: self._secrets)
+        self._seen = Seen()  # a real service keeps these ids in its database, together with the work
+        self._sequences = Sequences()
 
     async def on_event(self, event: Event) -> None:
-        """Work on one event: `{type, timestamp, data}`. Comes once for each, in order within a conversation."""
+        """Work on one event. They come in order within a conversation; one that raises comes again."""
 
     def page(self) -> str:
         """What a browser sees at `/`."""
@@ -43,28 +40,17 @@ class Backend:
     async def connect(self, endpoint_url: str) -> dict[str, Any]:
         """Join the number: the first service is its parent, the others are subscribers. Calling it again is fine."""
         self._connected.clear()
-        connection = await self.call("PUT", f"/v1/numbers/{self.number}/connection", {"endpoint_url": endpoint_url})
+        connection = await asyncio.to_thread(self.hub.connect, self.number, endpoint_url=endpoint_url)
         if "signing_secret" not in connection:  # shown only once: keep yours, or ask for another like this
-            connection |= await self.call("POST", f"/v1/numbers/{self.number}/connection/rotate-secret")
-        self._secret = connection["signing_secret"]
+            connection["signing_secret"] = await asyncio.to_thread(self.hub.rotate_secret, self.number)
+        self._secrets = [connection["signing_secret"], *self._secrets[:1]]  # what is on its way has the old one
         self._connected.set()
         return connection
 
     async def reply(self, conversation_id: str, text: str, *, agent: str, once: str) -> dict[str, Any]:
         """Reply as a person. `once` is the Idempotency-Key: after a crash or a time-out, send the same one again."""
-        body = {"origin": "agent", "agent": {"id": agent.lower(), "name": agent}, "type": "text", "text": text}
-        path = f"/v1/conversations/{conversation_id}/messages"
-        return await self.call("POST", path, body, {"Idempotency-Key": once})
-
-    async def call(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> dict[str, Any]:
-        """Call the hub's API; raises RuntimeError with what the hub says where it refuses."""
-        async with self._session.request(method, self.hub + path, json=body, headers=headers) as answer:
-            told: dict[str, Any] = await answer.json(content_type=None) if answer.status != 204 else {}
-            if answer.status >= 400:
-                raise RuntimeError(f"{answer.status} {told['code']}: {told['detail']}")
-            return told
+        person = {"id": agent.lower(), "name": agent}
+        return await asyncio.to_thread(self.hub.reply, conversation_id, text, agent=person, idempotency_key=once)
 
     # From the hub ----------------------------------------------------------------------------------------------------
 
@@ -73,41 +59,27 @@ class Backend:
         app = web.Application(client_max_size=4 * 1024 * 1024)
         app.router.add_post("/webhooks", self._take)
         app.router.add_get("/", self._show)
-        app.cleanup_ctx.append(self._work)
         return app
 
     async def _take(self, request: web.Request) -> web.Response:
-        """Verify, drop repeats, queue, answer: work that takes time must not keep the hub waiting."""
+        """Verify, drop repeats, see gaps, work, and only then answer: what was answered with 200 never comes again."""
         body = await request.read()
         await self._connected.wait()  # the first event can be faster than the hub's answer to our connect
+        answer = DONE
         try:
-            event = Webhook(self._secret).verify(body, dict(request.headers))
-        except (WebhookVerificationError, ValueError):
-            return web.Response(status=401)
-        if request.headers["webhook-id"] not in self._seen:
-            self._seen[request.headers["webhook-id"]] = None
-            if len(self._seen) > REMEMBERED:
-                del self._seen[next(iter(self._seen))]
-            self._inbox.put_nowait(event)
-        return web.Response(status=204)
+            event = self._receiver.receive(body, request.headers)
+            with self._seen.handling(event.id) as is_new:
+                if is_new:
+                    if missing := self._sequences.observe(event).missing:
+                        self.say(f"{self.name}: {missing} of {event.conversation_id} never came")
+                    await self.on_event(event)
+        except Exception as error:  # whatever it is, the hub wants to know
+            self.say(f"{self.name}: an event was not taken: {error!r}")
+            answer = answer_for(error)
+        return web.Response(status=answer.status, headers=answer.headers)
 
     async def _show(self, _: web.Request) -> web.Response:
         return web.Response(text=self.page() + "\n")
-
-    async def _work(self, _: web.Application) -> AsyncIterator[None]:
-        async with aiohttp.ClientSession(headers=self._headers) as self._session:
-            worker = asyncio.create_task(self._handle_events())
-            yield
-            worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
-
-    async def _handle_events(self) -> None:
-        while True:
-            event = await self._inbox.get()
-            try:
-                await self.on_event(event)
-            except Exception as error:  # one event that fails must not stop the next
-                self.say(f"{self.name}: {event['type']} failed: {error}")
 
 
 def main(service: type[Backend]) -> None:
@@ -119,11 +91,11 @@ def main(service: type[Backend]) -> None:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; a free one unless given")
     parser.add_argument("--endpoint", help="how the hub reaches this service, where that is another address")
     options = parser.parse_args()
-    backend = service(options.hub, options.key, options.number)
     try:
+        backend = service(options.hub, options.key, options.number)
         asyncio.run(_serve(backend, options.port, options.endpoint))
-    except (RuntimeError, OSError) as error:
-        raise SystemExit(f"{backend.name}: {error}") from None
+    except (PartylineError, OSError, ValueError) as error:
+        raise SystemExit(f"{service.name}: {error}") from None
 
 
 async def _serve(backend: Backend, port: int, endpoint: str | None) -> None:

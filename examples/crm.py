@@ -3,9 +3,14 @@
 python examples/crm.py --hub http://127.0.0.1:8080 --key plk_... --number +15550001111
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from backend import Backend, Event, main
+from backend import Backend, main
+
+from partyline_client import Event
+
+Message = Mapping[str, Any]
 
 
 class Crm(Backend):
@@ -16,18 +21,16 @@ class Crm(Backend):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.people: dict[str, str] = {}  # contact id -> name
-        self.cards: dict[
-            str, dict[str, dict[str, Any]]
-        ] = {}  # contact id -> message id -> the message as we may see it
+        self.cards: dict[str, dict[str, Message]] = {}  # contact id -> message id -> the message as we may see it
 
     async def on_event(self, event: Event) -> None:
         """Write down, or bring up to date, one entry of one card."""
-        if not event["type"].startswith("message."):
+        if not event.type.startswith("message."):
             return
-        contact, message = event["data"]["contact"], event["data"]["message"]
+        contact, message = event.contact, event.message
         self.people[contact["id"]] = contact["name"] or (contact["addresses"] or [{"value": "unknown"}])[0]["value"]
         card = self.cards.setdefault(contact["id"], {})
-        card[message["id"]] = card.get(message["id"], {}) | message
+        card[message["id"]] = {**card.get(message["id"], {}), **message}
         self.say(f"CRM: {self.people[contact['id']]} | {entry(card[message['id']])}")
 
     def page(self) -> str:
@@ -38,7 +41,7 @@ class Crm(Backend):
         )
 
 
-def entry(message: dict[str, Any]) -> str:
+def entry(message: Message) -> str:
     """One line of a card: who, what, and how far it got."""
     if message["direction"] == "inbound":
         return f"wrote by {message['medium']}: {message.get('text', message['type'])}"

@@ -3,9 +3,12 @@
 python examples/helpdesk.py --hub http://127.0.0.1:8080 --key plk_... --number +15550001111
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from backend import Backend, Event, main
+from backend import Backend, main
+
+from partyline_client import Event, Problem
 
 
 class Helpdesk(Backend):
@@ -19,27 +22,32 @@ class Helpdesk(Backend):
         self.inbox: dict[str, list[str]] = {}  # conversation id -> what was said, by whom
 
     async def on_event(self, event: Event) -> None:
-        """Keep the conversation, and answer the customer."""
-        data = event["data"]
-        if event["type"] == "message.received":
-            name = data["contact"]["name"]  # an SMS brings none
-            self._note(data, f"{name or 'the customer'}: {data['message'].get('text', data['message']['type'])}")
+        """Answer the customer, and keep the conversation."""
+        if event.type == "message.received":
+            name = event.contact["name"]  # an SMS brings none
             if self.on_duty:
-                await self._answer(data, f"Hello {name}" if name else "Hello")
-        elif event["type"] == "message.queued":
-            self._note(data, f"{_writer(data['message'])}: {data['message'].get('text', '(hidden)')}")
-        elif event["type"] == "message.status" and data["message"]["status"] == "failed":
-            self._note(data, f"the reply of {_writer(data['message'])} did not arrive")
+                await self._answer(event, f"Hello {name}" if name else "Hello")
+            self._note(event, f"{name or 'the customer'}: {event.text or event.message['type']}")
+        elif event.type == "message.queued":
+            self._note(event, f"{_writer(event.message)}: {event.text or '(hidden)'}")
+        elif event.type == "message.status" and event.message["status"] == "failed":
+            self._note(event, f"the reply of {_writer(event.message)} did not arrive")
 
-    async def _answer(self, data: dict[str, Any], greeting: str) -> None:
+    async def _answer(self, event: Event, greeting: str) -> None:
         """Ana writes. The event's id makes sure that she answers each message once, even after a crash."""
         text = f"{greeting}, this is Ana. I am looking into it."
-        answer = await self.reply(data["conversation"]["id"], text, agent="Ana", once=f"answer-{data['event_id']}")
+        try:
+            answer = await self.reply(str(event.conversation_id), text, agent="Ana", once=f"answer-{event.id}")
+        except Problem as refusal:
+            if refusal.is_temporary:
+                raise  # the hub sends the event again
+            self._note(event, f"Ana cannot answer: {refusal.code}")  # nor could she next time
+            return
         for warning in answer["warnings"]:  # somebody else is in this conversation too: told, never blocked
             self.say(f"helpdesk: {warning['code']}, {warning['agent']} of {warning['service']}")
 
-    def _note(self, data: dict[str, Any], line: str) -> None:
-        self.inbox.setdefault(data["conversation"]["id"], []).append(line)
+    def _note(self, event: Event, line: str) -> None:
+        self.inbox.setdefault(str(event.conversation_id), []).append(line)
         self.say(f"helpdesk: {line}")
 
     def page(self) -> str:
@@ -47,7 +55,7 @@ class Helpdesk(Backend):
         return "\n\n".join("\n".join([conversation, *lines]) for conversation, lines in self.inbox.items())
 
 
-def _writer(message: dict[str, Any]) -> str:
+def _writer(message: Mapping[str, Any]) -> str:
     """Who wrote an outgoing message: the agent's name where there is one, and the service."""
     agent, author = message.get("agent") or {}, message["author"] or {}
     return f"{agent.get('name') or message['origin']} ({author.get('name') or 'outside the hub'})"

@@ -5,7 +5,9 @@ python examples/marketing.py --hub http://127.0.0.1:8080 --key plk_... --number 
 
 from typing import Any
 
-from backend import Backend, Event, main
+from backend import Backend, main
+
+from partyline_client import Event
 
 
 class Marketing(Backend):
@@ -20,14 +22,13 @@ class Marketing(Backend):
 
     async def on_event(self, event: Event) -> None:
         """Count the customer in. Every event says anew whether our bots may speak: only the parent's may."""
-        data = event["data"]
-        self.may_automate = data["automation"]["allowed"]
-        if event["type"] == "channel.parent_changed" and data["parent"]:
-            self.say(f"marketing: {data['parent']['name']} is the parent now")
-        if event["type"] == "message.received":
-            person = self.audience.setdefault(data["contact"]["id"], {"media": set(), "messages": 0})
-            person["name"], person["last"] = data["contact"]["name"] or "somebody", event["timestamp"]
-            person["media"].add(data["message"]["medium"])
+        self.may_automate = event.may_automate
+        if event.type == "channel.parent_changed" and event.data["parent"]:
+            self.say(f"marketing: {event.data['parent']['name']} is the parent now")
+        if event.type == "message.received":
+            person = self.audience.setdefault(event.contact["id"], {"media": set(), "messages": 0})
+            person["name"], person["last"] = event.contact["name"] or "somebody", event.timestamp
+            person["media"].add(event.message["medium"])
             person["messages"] += 1
             self.say(f"marketing: {person['name']} wrote, the audience is {len(self.audience)}")
 
@@ -35,7 +36,7 @@ class Marketing(Backend):
         """The audience, and whether a campaign could be sent from here."""
         lines = [
             f"{person['name']}: {person['messages']} messages by {' and '.join(sorted(person['media']))}, "
-            f"last {person['last']}"
+            f"last {person['last']:%d %B %Y, %H:%M}"
             for person in self.audience.values()
         ]
         return "\n".join([*lines, f"may send automation: {'yes' if self.may_automate else 'no'}"])

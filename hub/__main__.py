@@ -60,26 +60,77 @@ def main() -> None:
 
 
 @main.command()
-def serve() -> None:
-    """Run the hub until SIGTERM or SIGINT."""
-    settings = load_settings()
+@click.option("--processes", type=click.IntRange(1, 32), help="How many; else PARTYLINE_PROCESSES.")
+@click.option("--roles", help="What they do, comma-separated; else PARTYLINE_ROLES.")
+def serve(**options: Any) -> None:
+    """Run the hub until SIGTERM or SIGINT; SIGHUP replaces its processes one after the other, if it has several."""
+    overrides = {name: value for name, value in options.items() if value is not None}
+    settings = load_settings(**overrides)
     logs.configure(settings.log_level, settings.log_format)
-    run(lambda: _serve(settings))
+    run(lambda: _serve(settings) if settings.processes == 1 else _oversee(settings, overrides))
 
 
 async def _serve(settings: Settings) -> int:
     from hub import app
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _event_of(signal.SIGTERM, signal.SIGINT)
     async with app.running(settings) as hub:
-        if settings.admin_key is None:
-            log.info("hub.admin_key", file=str(settings.data_dir / "admin_key"))
-        click.echo(f"Partyline listens on {hub.url}", err=True)
+        _say_where(settings, hub.url)
         await stop.wait()
     return 0
+
+
+def _event_of(*numbers: signal.Signals) -> asyncio.Event:
+    """Set when one of these signals comes."""
+    event = asyncio.Event()
+    for number in numbers:
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
+
+
+def _say_where(settings: Settings, url: str) -> None:
+    if settings.admin_key is None:
+        log.info("hub.admin_key", file=str(settings.data_dir / "admin_key"))
+    click.echo(f"Partyline listens on {url}", err=True)
+
+
+async def _oversee(settings: Settings, overrides: dict[str, Any]) -> int:
+    """The parent of several processes: it serves nothing itself."""
+    from hub import app, processes
+    from hub.http.server import BACKLOG, url_of
+
+    stop, roll = _event_of(signal.SIGTERM, signal.SIGINT), _event_of(signal.SIGHUP)
+    async with app.prepared(settings) as postgres:
+        with processes.listening(settings.host, settings.port, BACKLOG) as sockets:
+            database = postgres.connect_args if postgres else None
+            command, url = processes.own_command("worker"), url_of(sockets[0].getsockname())
+            fleet = processes.Fleet(command, sockets, database=database, overrides=overrides)
+            log.info("processes.started", processes=settings.processes, url=url)
+            return await fleet.run(
+                settings.processes, stop=stop, roll=roll, on_started=lambda: _say_where(settings, url)
+            )
+
+
+@main.command(hidden=True)
+def worker() -> None:
+    """Be one process of several: only `serve` starts it, and tells it what to do on its standard input."""
+    from hub import worker_process
+
+    try:
+        parent = worker_process.Parent()
+    except (OSError, ValueError) as error:
+        raise click.UsageError("only 'partyline serve --processes N' starts this") from error
+    settings = load_settings(**parent.orders.overrides)
+    logs.configure(settings.log_level, settings.log_format)
+    structlog.contextvars.bind_contextvars(worker=parent.orders.number)
+
+    async def work() -> int:
+        return await worker_process.work(settings, parent, _event_of(signal.SIGTERM, signal.SIGINT))
+
+    try:
+        run(work)
+    finally:
+        parent.close()
 
 
 @main.command()

@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+import socket
 import tomllib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -20,8 +21,9 @@ from hub.domain.endpoints import EndpointPolicy
 from hub.domain.errors import Refusal, Unavailable
 from hub.fanout.client import DeliveryClient
 from hub.fanout.dispatcher import Dispatcher
-from hub.http import adapter, admin, health, ingress, problems
+from hub.http import adapter, admin, deliveries, events, health, ingress, problems
 from hub.http.context import CONTEXT, Context
+from hub.http.server import Server
 from hub.store.embedded import EmbeddedPostgres
 from hub.store.embedded_host import EmbeddedError
 from hub.store.migrate import MigrationError, list_missing, migrate
@@ -36,9 +38,6 @@ from hub.workers.supervisor import Supervisor
 from providers.base import Provider
 
 log = structlog.get_logger()
-
-_HTTP_GRACE: Final = 3.0
-"""Seconds requests that are being answered get at shutdown."""
 
 
 class Unfit(Exception):
@@ -63,6 +62,14 @@ def telling() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class Inherited:
+    """What one process of several has from its parent: listening sockets, and how to reach the embedded database."""
+
+    sockets: Sequence[socket.socket]
+    database: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hub:
     """A hub that runs."""
 
@@ -70,18 +77,29 @@ class Hub:
     admin_key: str
     database: Database
     postgres: EmbeddedPostgres | None
+    find_problems: Callable[[], Coroutine[Any, Any, list[str]]]
+    """What keeps it from being ready."""
+    drain: Callable[[], Coroutine[Any, Any, None]]
+    """Hand over to another process behind the same socket: answer who is connected, then it can be stopped."""
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
-    """The configured database, or the embedded one, started. Raises `EmbeddedError`, `DatabaseRefused`."""
+async def open_database(
+    settings: Settings, given: Mapping[str, Any] | None = None
+) -> AsyncIterator[tuple[Database, EmbeddedPostgres | None]]:
+    """The configured database, or the embedded one: started, unless it is `given`. Raises `EmbeddedError`,
+    `DatabaseRefused`.
+    """
+    postgres = None
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
-        database, postgres = Database(lambda: {"dsn": url}), None
+        database = Database(lambda: {"dsn": url})
+    elif given is not None:
+        database = Database(lambda: dict(given))
     else:
-        postgres = EmbeddedPostgres(settings.data_dir)
+        started = postgres = EmbeddedPostgres(settings.data_dir)
         await postgres.start()
-        database = Database(lambda: dict(postgres.connect_args))
+        database = Database(lambda: dict(started.connect_args))
     try:
         await database.open()
         yield database, postgres
@@ -177,25 +195,44 @@ def build_app(context: Context, *, is_gateway: bool = True) -> web.Application:
     if is_gateway:
         ingress.add_routes(app, context)
         adapter.add_routes(app)
+        deliveries.add_routes(app)
+        events.add_routes(app)
         admin.add_routes(app)
     return app
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Hub]:
-    """A whole hub, from database to listening socket, until the block ends; what is in flight is finished then."""
-    async with AsyncExitStack() as stack:
-        database, postgres = await stack.enter_async_context(open_database(settings))
+async def prepared(settings: Settings) -> AsyncIterator[EmbeddedPostgres | None]:
+    """What several processes share, made and checked once: the embedded server, the schema, keys and files."""
+    async with open_database(settings) as (database, postgres):
         await _check_schema(database, is_embedded=postgres is not None)
+        await database.close()
+        sealer(settings)
+        admin_key(settings)
+        load_eligibility(settings)
+        load_endpoint_policy(settings)
+        yield postgres
+
+
+@asynccontextmanager
+async def running(settings: Settings, inherited: Inherited | None = None) -> AsyncIterator[Hub]:
+    """A whole hub, from database to listening socket, until the block ends; what is in flight is finished then."""
+    is_embedded = settings.database_url is None
+    if inherited and is_embedded != (inherited.database is not None):
+        raise Unfit("restart_needed", "DATABASE_URL was set or taken away: stop the hub and start it again")
+    async with AsyncExitStack() as stack:
+        given = inherited.database if inherited else None
+        database, postgres = await stack.enter_async_context(open_database(settings, given))
+        await _check_schema(database, is_embedded=is_embedded)
         connected = await connect_providers(settings)
         for provider in connected:
             stack.push_async_callback(provider.close)
         parts = _Parts(settings, database, connected)
         stack.push_async_callback(parts.stop)
-        url = await parts.start()
+        url = await parts.start(inherited.sockets if inherited else ())
         _settle_memory()
         log.info("hub.started", url=url, roles=",".join(settings.roles))
-        yield Hub(url, parts.context.admin_key, database, postgres)
+        yield Hub(url, parts.context.admin_key, database, postgres, parts.find_problems, parts.drain)
         log.info("hub.stopping")
 
 
@@ -216,14 +253,20 @@ class _Parts:
         keys, eligibility = sealer(settings), load_eligibility(settings)
         policy = load_endpoint_policy(settings)
         self._client = DeliveryClient(policy, timeout=settings.delivery_timeout)
-        self._dispatcher = Dispatcher(database, keys, self._client, concurrency=settings.delivery_concurrency)
+        self._dispatcher = Dispatcher(
+            database, keys, self._client, concurrency=settings.delivery_concurrency, timeout=settings.delivery_timeout
+        )
         publish = self._dispatcher.publish
         self._intake = Intake(database, publish, queue_limit=settings.ingest_queue)
         self._spool = Spool(settings.data_dir / "spool")
         self._sender = Sender(database, {p.name: p for p in connected}, publish, concurrency=settings.send_concurrency)
-        self._janitor = Janitor(database, inbound_key_days=settings.inbound_key_days)
+        self._janitor = Janitor(
+            database,
+            inbound_key_days=settings.inbound_key_days,
+            event_retention_days=settings.event_retention_days,
+            attempt_retention_days=settings.attempt_retention_days,
+        )
         self._supervisor = Supervisor(_end_process)
-        self._runner: web.AppRunner | None = None
         routes = {route.path: (p.name, route) for p in connected for route in p.routes}
         self._respool = Respool(self._spool, self._intake, {path: route for path, (_, route) in routes.items()})
         self.context = Context(
@@ -244,8 +287,13 @@ class _Parts:
             problems=lambda: [f"loop:{name}" for name in self._supervisor.dead],
             is_stopping=asyncio.Event(),
         )
+        self.server = Server(build_app(self.context, is_gateway="gateway" in settings.roles))
 
-    async def start(self) -> str:
+    async def find_problems(self) -> list[str]:
+        """What keeps this process from being ready."""
+        return await health.find_problems(self.context)
+
+    async def start(self, sockets: Sequence[socket.socket]) -> str:
         """Start the loops of this process's roles, then listen; gives the URL."""
         roles = self._settings.roles
         self._spool.open()
@@ -258,26 +306,17 @@ class _Parts:
         if "gateway" in roles:
             self._supervisor.start("intake", self._intake.run)
             self._supervisor.start("respool", self._respool.run)
-        return await self._listen()
+        return await self.server.listen(self._settings.host, self._settings.port, sockets)
 
-    async def _listen(self) -> str:
-        self._runner = web.AppRunner(
-            build_app(self.context, is_gateway="gateway" in self._settings.roles),
-            access_log=None,
-            auto_decompress=False,
-            shutdown_timeout=_HTTP_GRACE,
-        )
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=1024)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    async def drain(self) -> None:
+        """Take no new connections, end the live streams, answer who is connected once more."""
+        self.context.is_stopping.set()
+        await self.server.drain()
 
     async def stop(self) -> None:
         """Stop listening, answer who is waiting, finish sends and deliveries in flight; within ten seconds."""
         self.context.is_stopping.set()
-        if self._runner:
-            await self._runner.cleanup()
+        await self.server.stop()
         await self._intake.drain()
         await asyncio.gather(*(self._supervisor.stop(name) for name in ("sender", "dispatcher")))
         await self._supervisor.stop_all()

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
-
+from hub.actions.announce import Place, add_audit, channel_event, service_view
+from hub.actions.retained import find_start
 from hub.actions.send import cancel_automation
 from hub.domain.errors import Conflict, NotFound
 from hub.domain.events import OPERATOR_ONLY, Event, EventDraft
@@ -15,7 +15,7 @@ from hub.domain.ids import new_id, public_id
 from hub.domain.parenthood import next_parent
 from hub.domain.policy import Parent
 from hub.domain.signing import new_secret
-from hub.store import audit, event_log, numbers, subscriptions
+from hub.store import audit, event_log, numbers, replays, subscriptions
 from hub.store.pool import Connection, Record
 from hub.store.sealing import Sealer
 from hub.store.subscriptions import SubscriptionSettings
@@ -68,12 +68,25 @@ class Connected:
 
 
 async def connect(
-    conn: Connection, sealer: Sealer, caller: Caller, e164: str, wanted: SubscriptionSettings, now: datetime
+    conn: Connection,
+    sealer: Sealer,
+    caller: Caller,
+    e164: str,
+    wanted: SubscriptionSettings,
+    now: datetime,
+    *,
+    start_at: datetime | None = None,
 ) -> Connected:
-    """Connect a service to a number, or update what it asked for (A2, A3, A10). Raises `NotFound`."""
+    """Connect a service to a number, or update what it asked for (A2, A3, A10); `start_at` lets a new connection begin
+    with the events of that time. Raises `NotFound`, `Conflict` (`already_connected`, `events_expired`).
+    """
     number = await _lock_number(conn, e164)
     current = await subscriptions.find_subscription(conn, number["id"], caller.service_id)
     if current:
+        if start_at is not None:
+            raise Conflict(
+                "only a new connection has a start_at; a replay brings older events", code="already_connected"
+            )
         await subscriptions.set_subscription(conn, current["id"], wanted)
         roster = await _roster(conn, current["channel_id"], current["kind"], current["parent_epoch"])
         return Connected(roster, None, [])
@@ -85,14 +98,16 @@ async def connect(
         conn, subscription_id, channel["id"], caller.service_id, wanted, is_parent=is_parent
     )
     await subscriptions.add_secret(conn, subscription_id, sealer.seal(secret))
-    await subscriptions.add_cursors(conn, subscription_id, await event_log.find_heads(conn))
+    await subscriptions.add_cursors(conn, subscription_id, await find_start(conn, start_at))
     epoch = await numbers.raise_epoch(conn, channel["id"]) if is_parent else channel["parent_epoch"]
     roster = await _roster(conn, channel["id"], channel["kind"], epoch)
     role = roster.role_of(caller.service_id)
-    await _audit(conn, caller.actor, "service.connected", number, roster, role=role, epoch=epoch)
-    drafts = [_event("service.connected", number, roster, now, service=_service(caller), role=role)]
+    place = Place(number["id"], e164, roster.channel_id)
+    await add_audit(conn, caller.actor, "service.connected", place, role=role, epoch=epoch)
+    service = service_view(caller.service_id, caller.name)
+    drafts = [channel_event("service.connected", place, now, service=service, role=role)]
     if is_parent:
-        drafts.append(_parent_changed(number, roster, now, previous=None, reason="connected"))
+        drafts.append(_parent_changed(place, roster, now, previous=None, reason="connected"))
     return Connected(roster, secret, await event_log.append(conn, drafts))
 
 
@@ -101,6 +116,15 @@ async def _lock_number(conn: Connection, e164: str) -> Record:
     if number is None:
         raise NotFound("this number is not registered with the hub")
     return number
+
+
+async def lock_connection(conn: Connection, e164: str, service_id: UUID) -> tuple[Record, Record]:
+    """A number, locked, and a service's subscription on it. Raises `NotFound`, `Conflict` (`not_connected`)."""
+    number = await _lock_number(conn, e164)
+    current = await subscriptions.find_subscription(conn, number["id"], service_id)
+    if current is None:
+        raise Conflict("this service is not connected to this number", code="not_connected")
+    return number, current
 
 
 async def _open_channel(conn: Connection, number_id: int, caller: Caller) -> Record:
@@ -128,16 +152,14 @@ async def disconnect(conn: Connection, service_id: UUID, e164: str, actor: str, 
 
     Conversations, history and queued agent replies stay as they are; the old parent's queued automation is cancelled.
     """
-    number = await _lock_number(conn, e164)
-    current = await subscriptions.find_subscription(conn, number["id"], service_id)
-    if current is None:
-        raise Conflict("this service is not connected to this number", code="not_connected")
+    number, current = await lock_connection(conn, e164, service_id)
     channel_id, kind = current["channel_id"], current["kind"]
     channel = await numbers.lock_channel(conn, number["id"], kind, service_id if kind == "standalone" else None)
     assert channel is not None
     before = await subscriptions.list_members(conn, channel_id)
     leaver = next(row for row in before if row["id"] == current["id"])
     await subscriptions.end_subscription(conn, current["id"])
+    await replays.forget(conn, current["id"], now)
     epoch = channel["parent_epoch"]
     heir = next_parent(subscriptions.members(before), current["id"]) if leaver["is_parent"] else None
     if heir:
@@ -145,18 +167,19 @@ async def disconnect(conn: Connection, service_id: UUID, e164: str, actor: str, 
         await subscriptions.set_parent(conn, heir.subscription_id)
     roster = await _roster(conn, channel_id, kind, epoch)
     cancelled = await cancel_automation(conn, channel_id, service_id, now) if leaver["is_parent"] else []
-    await _audit(conn, actor, "service.disconnected", number, roster, service=public_id("svc", service_id))
-    drafts = cancelled + _leaving_drafts(number, roster, leaver, now)
+    place = Place(number["id"], e164, channel_id)
+    await add_audit(conn, actor, "service.disconnected", place, service=public_id("svc", service_id))
+    drafts = cancelled + _leaving_drafts(place, roster, leaver, now)
     return Left(await event_log.append(conn, drafts))
 
 
-def _leaving_drafts(number: Record, roster: Roster, leaver: Record, now: datetime) -> list[EventDraft]:
-    service = {"id": public_id("svc", leaver["service_id"]), "name": leaver["name"]}
-    drafts = [_event("service.disconnected", number, roster, now, service=service)]
+def _leaving_drafts(place: Place, roster: Roster, leaver: Record, now: datetime) -> list[EventDraft]:
+    service = service_view(leaver["service_id"], leaver["name"])
+    drafts = [channel_event("service.disconnected", place, now, service=service)]
     if leaver["is_parent"]:
-        drafts.append(_parent_changed(number, roster, now, previous=service, reason="disconnected"))
+        drafts.append(_parent_changed(place, roster, now, previous=service, reason="disconnected"))
     if not roster.members and roster.kind == "shared":
-        drafts.append(_event("channel.unrouted", number, roster, now, audience=OPERATOR_ONLY))
+        drafts.append(channel_event("channel.unrouted", place, now, audience=OPERATOR_ONLY))
     return drafts
 
 
@@ -173,10 +196,7 @@ async def find_roster(conn: Connection, e164: str, service_id: UUID) -> tuple[Re
 
 async def rotate_secret(conn: Connection, sealer: Sealer, service_id: UUID, e164: str, overlap: float) -> str:
     """A new signing secret; the live ones stay valid for `overlap` seconds (G1). Raises as `find_roster`."""
-    number = await _lock_number(conn, e164)
-    current = await subscriptions.find_subscription(conn, number["id"], service_id)
-    if current is None:
-        raise Conflict("this service is not connected to this number", code="not_connected")
+    number, current = await lock_connection(conn, e164, service_id)
     secret = new_secret()
     await subscriptions.expire_secrets(conn, current["id"], overlap)
     await subscriptions.add_secret(conn, current["id"], sealer.seal(secret))
@@ -207,46 +227,23 @@ def roster_view(roster: Roster) -> dict[str, Any]:
     }
 
 
-def _service(caller: Caller) -> dict[str, Any]:
-    return {"id": public_id("svc", caller.service_id), "name": caller.name}
+def connection_view(roster: Roster, service_id: UUID) -> dict[str, Any]:
+    """A channel as the API shows it to one of its members, with the state of its own connection (A9). Raises `Conflict`
+    (`not_connected`) where the service has left meanwhile.
+    """
+    own = next((row for row in roster.members if row["service_id"] == service_id), None)
+    if own is None:
+        raise Conflict("this service is not connected to this number", code="not_connected")
+    return {
+        "role": roster.role_of(service_id),
+        **{name: own[name] for name in ("state", "paused_reason", "paused_at", "on_exhausted")},
+        **roster_view(roster),
+    }
 
 
 def _parent_changed(
-    number: Record, roster: Roster, now: datetime, *, previous: dict[str, Any] | None, reason: str
+    place: Place, roster: Roster, now: datetime, *, previous: dict[str, Any] | None, reason: str
 ) -> EventDraft:
     parent = roster.parent
-    return _event(
-        "channel.parent_changed",
-        number,
-        roster,
-        now,
-        parent=parent.view() if parent else None,
-        previous=previous,
-        reason=reason,
-    )
-
-
-def _event(
-    kind: str, number: Record, roster: Roster, now: datetime, *, audience: Sequence[UUID] | None = None, **data: Any
-) -> EventDraft:
-    return EventDraft(
-        type=kind,
-        lane=roster.channel_id,
-        at=now,
-        number_id=number["id"],
-        channel_id=roster.channel_id,
-        audience=audience,
-        data={"number": number["e164"], "channel_id": public_id("chn", roster.channel_id), **data},
-    )
-
-
-async def _audit(conn: Connection, actor: str, action: str, number: Record, roster: Roster, **details: Any) -> None:
-    await audit.add_audit(
-        conn,
-        actor,
-        action,
-        number_id=number["id"],
-        channel_id=roster.channel_id,
-        subject=number["e164"],
-        details=orjson.dumps(details).decode(),
-    )
+    view = parent.view() if parent else None
+    return channel_event("channel.parent_changed", place, now, parent=view, previous=previous, reason=reason)

@@ -19,12 +19,17 @@ EVENT_TYPES: Final = (
     "reaction.changed",
     "service.connected",
     "service.disconnected",
+    "service.paused",
+    "service.resumed",
+    "subscription.expired",
     "channel.parent_changed",
     "channel.unrouted",
 )
 """Every type this version emits; docs/events.md has an example of each."""
 
-ROSTER_EVENTS: Final = frozenset({"service.connected", "service.disconnected", "channel.parent_changed"})
+ROSTER_EVENTS: Final = frozenset(
+    {"service.connected", "service.disconnected", "service.paused", "service.resumed", "channel.parent_changed"}
+)
 """Those after which the list of who hears a channel is different."""
 
 OPERATOR_ONLY: Final[tuple[UUID, ...]] = ()

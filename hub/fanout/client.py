@@ -1,137 +1,188 @@
 """The HTTP side of delivery: one POST, bounded in time and size, to an address that was checked."""
 
 import asyncio
-import io
-import socket
-from concurrent.futures import ThreadPoolExecutor
+import ssl
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
-
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from hub.domain.endpoints import EndpointPolicy
 from hub.domain.errors import Invalid
+from hub.fanout.dialing import Dialer, DialError, LookUp, Origin, Resolver, look_up
+from hub.fanout.http1 import MAX_ANSWER, Answer, Connection
 
-MAX_ANSWER: Final = 16 * 1024
-"""Bytes of an answer that are read; the rest, and the connection, are dropped."""
-_LARGE: Final = 1024 * 1024
-_DNS_THREADS: Final = 16
-_DNS_TTL: Final = 10
+__all__ = ["MAX_ANSWER", "Answer", "DeliveryClient"]
 
-
-class NotAllowedError(OSError):
-    """A name resolved to nothing that may be dialled."""
+_USER_AGENT: Final = "Partyline/1"
+_URLS: Final = 4096
+_SWEEP: Final = 5.0
+"""Seconds between looks for connections that are no longer needed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """How an endpoint answered; `status` is None where it did not, and `problem` says why."""
+class _Target:
+    """What is known of a URL before a request: where it leads, and how every request to it begins."""
 
-    status: int | None
-    problem: str | None = None
-    retry_after: float | None = None
-
-    @property
-    def is_accepted(self) -> bool:
-        """Whether the event is delivered."""
-        return self.status is not None and 200 <= self.status < 300
+    origin: Origin
+    head: str
 
 
-class _GuardedResolver(AbstractResolver):
-    """Resolves in threads of its own and gives only addresses that may be dialled: what was checked is dialled."""
+class _Pool:
+    """Connections that wait for their next request, by where they lead; there may be any number of them."""
 
-    def __init__(self, policy: EndpointPolicy, threads: ThreadPoolExecutor, *, is_plain: bool) -> None:
-        self._policy = policy
-        self._threads = threads
-        self._is_plain = is_plain
+    def __init__(self, idle: float, life: float) -> None:
+        self._idle = idle
+        self._life = life
+        self._waiting: dict[Origin, list[Connection]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Look a name up. Raises `NotAllowedError`, or OSError where it does not resolve."""
+    def take(self, origin: Origin) -> Connection | None:
+        """The one that was used last: so those that are too many grow old."""
+        waiting = self._waiting.get(origin)
+        while waiting:
+            connection = waiting.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+    def put(self, origin: Origin, connection: Connection) -> None:
+        """Keep a connection for later, unless it is old: a name may lead elsewhere by now."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        )
-        allowed = [
-            ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=0)
-            for kind, _, proto, _, address in found
-            if self._policy.may_dial(str(address[0]), is_plain=self._is_plain)
-        ]
-        if not allowed:
-            raise NotAllowedError(f"{host} resolves to no address that is allowed for endpoints")
-        return allowed
+        connection.idle_since = now = loop.time()
+        if now - connection.born >= self._life:
+            connection.drop()
+            return
+        waiting = self._waiting.get(origin)
+        if waiting is None:
+            waiting = self._waiting[origin] = []
+        waiting.append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(min(_SWEEP, self._idle), self._sweep)
 
-    async def close(self) -> None:
-        """The threads are shared; nothing to do."""
+    def _sweep(self) -> None:
+        """Close what was idle too long or is too old."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for origin, waiting in list(self._waiting.items()):
+            kept = [one for one in waiting if one.is_open and self._is_young(one, now)]
+            for connection in set(waiting).difference(kept):
+                connection.drop()
+            if kept:
+                self._waiting[origin] = kept
+            else:
+                del self._waiting[origin]
+        self._sweeper = loop.call_later(min(_SWEEP, self._idle), self._sweep) if self._waiting else None
+
+    def _is_young(self, connection: Connection, now: float) -> bool:
+        return now - connection.idle_since < self._idle and now - connection.born < self._life
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._sweeper:
+            self._sweeper.cancel()
+        self._sweeper = None
+        self._waiting.clear()
 
 
 class DeliveryClient:
-    """Posts to endpoints. No redirects, no cookies, no limit shared between endpoints."""
+    """Posts to endpoints. No redirects, no cookies, no limit shared between endpoints.
 
-    def __init__(self, policy: EndpointPolicy, *, timeout: float) -> None:
-        self._threads = ThreadPoolExecutor(_DNS_THREADS, "delivery-dns")
-        self._refused = lru_cache(maxsize=4096)(partial(_refusal, policy))
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._sessions = {is_plain: self._session(policy, is_plain=is_plain) for is_plain in (False, True)}
+    `timeout` is for everything from looking a name up to the end of the answer. `tls` and `look_up` are there for
+    tests: other certificates, other names. Connections are closed after `idle` seconds without use and not used again
+    after `life` seconds, so that changes of names are followed.
+    """
 
-    def _session(self, policy: EndpointPolicy, *, is_plain: bool) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=0, ttl_dns_cache=_DNS_TTL, resolver=_GuardedResolver(policy, self._threads, is_plain=is_plain)
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            headers={"User-Agent": "Partyline/1"},
-        )
+    def __init__(
+        self,
+        policy: EndpointPolicy,
+        *,
+        timeout: float,
+        tls: ssl.SSLContext | None = None,
+        look_up: LookUp = look_up,
+        idle: float = 15.0,
+        life: float = 300.0,
+    ) -> None:
+        self._timeout = timeout
+        self._target = lru_cache(maxsize=_URLS)(partial(_target, policy))
+        self._dialer = Dialer(policy, Resolver(look_up), tls)
+        self._pool = _Pool(idle, life)
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._is_closed = False
 
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """Deliver one body. Never raises for what the endpoint or the network does."""
-        refused = self._refused(url)  # the resolver is not asked about addresses, and settings may have changed
-        if refused:
-            return Answer(None, refused)
-        session = self._sessions[url[:5].lower() == "http:"]
+        """Deliver one body. Never raises for what the endpoint or the network does.
+
+        A connection that was used before and ends without an answer was most likely closed for being idle: the request
+        is sent again at once on a new one. Raises ValueError if a header is more than one line, or not ASCII.
+        """
+        target = self._target(url)  # it is judged again here, because settings may have changed since it was stored
+        if isinstance(target, Answer):
+            return target
+        origin, head = target.origin, _head(target, body, headers)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._timeout
+        connection = self._pool.take(origin)
+        if connection:
+            answer = await self._exchange(origin, connection, head, body, self._timeout)
+            if answer.problem != "disconnected":
+                return answer
         try:
-            async with session.post(url, data=_payload(body), headers=headers, allow_redirects=False) as response:
-                await response.content.read(MAX_ANSWER)
-                return Answer(response.status, retry_after=_seconds(response.headers.get("Retry-After")))
-        except TimeoutError:
-            return Answer(None, "timeout")
-        except NotAllowedError:
-            return Answer(None, "endpoint_not_allowed")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            cause = error.__cause__ or error
-            is_refused = isinstance(cause, NotAllowedError)
-            return Answer(None, "endpoint_not_allowed" if is_refused else type(error).__name__)
+            connection = await self._dial(origin, deadline)
+        except DialError as error:
+            return Answer(None, error.problem)
+        return await self._exchange(origin, connection, head, body, deadline - clock())
+
+    async def _dial(self, origin: Origin, deadline: float) -> Connection:
+        if self._is_closed:
+            raise DialError("closed")
+        connection = await self._dialer.dial(origin, deadline)
+        self._connections.add(connection)
+        if self._is_closed:
+            connection.drop("closed")
+        return connection
+
+    async def _exchange(
+        self, origin: Origin, connection: Connection, head: bytes, body: bytes, seconds: float
+    ) -> Answer:
+        try:
+            answer = await connection.send(head, body, seconds)
+        except asyncio.CancelledError:
+            connection.drop()
+            raise
+        if connection.is_reusable:
+            self._pool.put(origin, connection)
+        return answer
 
     async def close(self) -> None:
-        """Close all connections."""
-        for session in self._sessions.values():
-            await session.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Close all connections. Who still waits for an answer is told so."""
+        self._is_closed = True
+        self._pool.close()
+        self._dialer.close()
+        for connection in list(self._connections):
+            connection.drop("closed")
 
 
-def _refusal(policy: EndpointPolicy, url: str) -> str | None:
-    """Why this URL is not dialled, if it is not."""
+def _target(policy: EndpointPolicy, url: str) -> _Target | Answer:
+    """What is known of a URL; an answer if it may not be dialled at all."""
     try:
         policy.check_url(url)
     except Invalid as refusal:
-        return refusal.code
-    return None
+        return Answer(None, refusal.code)
+    parts = urlsplit(url)
+    is_plain = parts.scheme == "http"
+    usual = 80 if is_plain else 443
+    host, port = parts.hostname or "", parts.port or usual
+    name = f"[{host}]" if ":" in host else host
+    authority = name if port == usual else f"{name}:{port}"
+    path = (parts.path or "/") + (f"?{parts.query}" if "?" in url else "")
+    head = f"POST {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {_USER_AGENT}\r\nAccept: */*\r\nContent-Length: "
+    return _Target(Origin(host, port, is_plain), head)
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    """A large body is written in pieces, so that it does not hold up the loop (and aiohttp does not warn of it)."""
-    return body if len(body) < _LARGE else io.BytesIO(body)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    try:
-        return min(float(retry_after), 86_400.0) if retry_after else None
-    except ValueError:
-        return None
+def _head(target: _Target, body: bytes, headers: dict[str, str]) -> bytes:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\r") == lines.count("\n") == len(headers):
+        raise ValueError("a header is more than one line")
+    return f"{target.head}{len(body)}\r\n{lines}\r\n".encode("ascii")

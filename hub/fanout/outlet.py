@@ -1,148 +1,129 @@
-"""One subscription's deliveries: lanes in order, in parallel up to its own budget (rules G1 to G3).
-
-A lane is a conversation: at most one POST in flight, its next event only after the one before is done. A failing lane
-waits on its own schedule; the others go on. The cursor of a shard is the last event up to which everything is done.
-"""
+"""One subscription's deliveries: takes jobs from its lanes, posts them, and reports what became of them (G1 to G3)."""
 
 import asyncio
 import random
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID
 
 import structlog
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from hub.domain.backoff import DELIVERY_SCHEDULE, delay
+from hub.domain.breaker import Breaker, Verdict, judge
 from hub.domain.events import Event
-from hub.domain.ids import event_id
+from hub.domain.ids import event_id, public_id
 from hub.domain.signing import sign
 from hub.fanout.client import Answer, DeliveryClient
+from hub.fanout.lanes import Job, Lanes
 from hub.fanout.receivers import Receiver
-from hub.store.deliveries import Attempt, Progress
+from hub.store.deliveries import Attempt, Delivered, State, Tally
 
 log = structlog.get_logger()
 
-WINDOW: Final = 2000
-"""Events a subscription may have read and not done: bounds memory; beyond it the log keeps them."""
 SECRET_HEAD_START: Final = 0.2
 """Seconds between connecting and the first delivery: the secret is in the answer to the connect, and must be first."""
-ATTEMPTS = Counter("partyline_delivery_attempts", "Delivery attempts by outcome", ["outcome"])
+ATTEMPTS = Counter("partyline_delivery_attempts", "Delivery attempts by outcome", ["subscription", "outcome"])
 LATENCY = Histogram(
     "partyline_delivery_seconds", "One delivery attempt", buckets=(0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 5, 15)
 )
-
-
-@dataclass(slots=True)
-class _Lane:
-    key: UUID
-    events: deque[Event] = field(default_factory=deque)
-    attempts: int = 0
-    is_busy: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An event that this subscription will not get."""
-
-    subscription_id: UUID
-    event_id: int
-    attempts: int
-    last_error: str
+LAG_EVENTS = Gauge(
+    "partyline_subscription_lag_events", "Events not delivered yet", ["subscription"], multiprocess_mode="livesum"
+)
+LAG_SECONDS = Gauge(
+    "partyline_subscription_lag_seconds", "Age of the oldest of them", ["subscription"], multiprocess_mode="livemax"
+)
+IN_FLIGHT = Gauge(
+    "partyline_subscription_in_flight", "Deliveries in flight", ["subscription"], multiprocess_mode="livesum"
+)
+BREAKER = Gauge(
+    "partyline_subscription_breaker_open",
+    "1: the endpoint is left alone",
+    ["subscription"],
+    multiprocess_mode="livemax",
+)
+PARKED = Gauge(
+    "partyline_subscription_parked_lanes", "Conversations that wait on their own schedule", ["subscription"],
+    multiprocess_mode="livesum",
+)  # fmt: skip
+_GAUGES: Final = (LAG_EVENTS, LAG_SECONDS, IN_FLIGHT, BREAKER, PARKED)
+_BROKE: Final = Answer(None, "internal")
 
 
 @dataclass(slots=True)
 class Report:
     """Where outlets put what happened, for the dispatcher to write down in batches."""
 
+    delivered: list[Delivered] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+    def without(self, shards: Collection[int]) -> "Report":
+        """All that is about other shards."""
+        return Report(
+            [d for d in self.delivered if d.shard not in shards], [a for a in self.attempts if a.shard not in shards]
+        )
+
+
+class Permit:
+    """Whether deliveries may start: rosters are up to date, and the shards are this process's for long enough."""
+
+    def __init__(self, timeout: float) -> None:
+        self.ready = asyncio.Event()
+        self.lease_until = 0.0
+        self._timeout = timeout
+
+    def is_given(self, now: float) -> bool:
+        """A delivery must be over before somebody else may have the shard."""
+        return now + self._timeout < self.lease_until
 
 
 class Outlet:
-    """Delivers to one subscription. `body` renders an event for it; `ready` is set while rosters are up to date."""
+    """Delivers to one subscription. `body` renders an event for it."""
 
     def __init__(
         self,
         receiver: Receiver,
-        progress: Progress,
         client: DeliveryClient,
         body: Callable[[Event, Receiver], bytes],
-        ready: asyncio.Event,
+        permit: Permit,
         report: Report,
         *,
         concurrency: int,
     ) -> None:
+        random_ = random.Random()  # noqa: S311  jitter, no secret
         self.receiver = receiver
-        self.positions = progress.positions
-        self.read = dict(progress.positions)
-        self.dirty: set[int] = set()
-        self._done_before = progress.done
+        self.lanes = Lanes(Breaker(random_), random_, holds=receiver.holds)
+        self.tally = Tally()
+        self.is_gone = False
+        self.report = report
         self._client = client
         self._body = body
-        self._ready = ready
-        self._report = report
+        self._permit = permit
         self._concurrency = concurrency
-        self._lanes: dict[UUID, _Lane] = {}
-        self._runnable: deque[_Lane] = deque()
-        self._open: dict[int, deque[int]] = {shard: deque() for shard in progress.positions}
-        self._finished: set[int] = set()
-        self._undone = 0
+        self._told: State | None = None
         self._workers = 0
         self._is_draining = False
         self._opens_at = time.monotonic() + max(0.0, SECRET_HEAD_START - receiver.age)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._random = random.Random()  # noqa: S311  jitter, no secret
-
-    @property
-    def undone(self) -> int:
-        """Events read and not yet done."""
-        return self._undone
-
-    @property
-    def has_room(self) -> bool:
-        """Whether it may read more."""
-        return self._undone < WINDOW
-
-    def take_dirty(self) -> list[tuple[int, int]]:
-        """Shards whose cursor moved since the last call, with where it is now."""
-        shards, self.dirty = self.dirty, set()
-        return [(shard, self.positions[shard]) for shard in sorted(shards)]
+        self._name = public_id("sub", receiver.id)
+        self._count = {verdict: ATTEMPTS.labels(self._name, verdict.outcome) for verdict in Verdict}
 
     def offer(self, event: Event) -> None:
-        """Take an event from the tail, if it is the very next of its shard for this subscription."""
-        if event.prev_id == self.read[event.shard] and self.has_room:
-            self.take(event)
+        """See an event at the tail of the log."""
+        self.lanes.offer(event, is_wanted=self.receiver.viewer.wants(event))
+        if self.lanes.queued:
+            self.staff()
 
-    def take(self, event: Event) -> None:
-        """Read the next event of a shard: deliver it, or pass over it."""
-        self.read[event.shard] = event.id
-        waiting = self._open[event.shard]
-        if not self.receiver.viewer.wants(event) or event.id in self._done_before:
-            self._done_before.discard(event.id)
-            if waiting:
-                waiting.append(event.id)
-                self._finished.add(event.id)
-            else:
-                self._advance(event.shard, event.id)
+    def catch_up(self, event: Event) -> None:
+        """Take an event that was read again from the log."""
+        self.lanes.catch_up(event, is_wanted=self.receiver.viewer.wants(event))
+
+    def staff(self) -> None:
+        """As many workers as there are lanes to serve, up to the budget."""
+        if self._is_draining or self.is_gone or not self.lanes.breaker.may_try(time.monotonic()):
             return
-        waiting.append(event.id)
-        self._undone += 1
-        lane = self._lanes.get(event.lane)
-        if lane is None:
-            lane = self._lanes[event.lane] = _Lane(event.lane)
-        lane.events.append(event)
-        if not lane.is_busy:
-            self._make_runnable(lane)
-
-    def _make_runnable(self, lane: _Lane) -> None:
-        lane.is_busy = True
-        self._runnable.append(lane)
-        if self._workers < self._concurrency:
+        for _ in range(min(self.lanes.queued, self._concurrency - self._workers)):
             self._workers += 1
             task = asyncio.create_task(self._work())
             self._tasks.add(task)
@@ -153,115 +134,131 @@ class Outlet:
         that whatever becomes runnable from then on gets a new one.
         """
         try:
-            await self._deliver_runnable()
+            while not self._is_draining and not self.is_gone:
+                if not self._permit.ready.is_set():
+                    await self._permit.ready.wait()
+                    continue
+                now = time.monotonic()
+                if self._opens_at:
+                    await asyncio.sleep(max(0.0, self._opens_at - now))
+                    self._opens_at = 0.0
+                    continue
+                if not self._permit.is_given(now):
+                    return
+                job = self.lanes.next(now)
+                if job is None:
+                    return
+                await self._deliver(job)
         finally:
             self._workers -= 1
 
-    async def _deliver_runnable(self) -> None:
-        """Take one event of one lane after another until none is runnable."""
-        while self._runnable:
-            await self._ready.wait()
-            if self._opens_at:
-                await asyncio.sleep(max(0.0, self._opens_at - time.monotonic()))
-                self._opens_at = 0.0
-            if self._is_draining or not self._runnable:
-                return
-            lane = self._runnable.popleft()
-            event = lane.events[0]
-            try:
-                answer = await self._attempt(event)
-            except Exception:
-                log.exception("delivery.broke", event_id=event_id(event.id))
-                answer = Answer(None, "internal")
-            if answer.is_accepted:
-                self._done(lane, event)
-            else:
-                self._failed(lane, event, answer)
+    async def _deliver(self, job: Job) -> None:
+        started = time.perf_counter()
+        try:
+            answer = await self._post(job)
+        except asyncio.CancelledError:
+            self.lanes.abandon(job, time.monotonic())
+            raise
+        except Exception:
+            log.exception("delivery.broke", event_id=event_id(job.event.id))
+            answer = _BROKE
+        seconds = time.perf_counter() - started
+        verdict = judge(answer.status, answer.retry_after, is_unreachable=answer.is_unreachable)
+        self._count[verdict].inc()
+        LATENCY.observe(seconds)
+        self._note(job, answer, verdict, int(seconds * 1000))
+        error = answer.problem or f"http_{answer.status}"
+        was_closed = self.lanes.breaker.state == "closed"
+        self.lanes.settle(
+            job, verdict, time.monotonic(), status=answer.status, error=error, retry_after=answer.retry_after
+        )
+        if verdict is not Verdict.DELIVERED:
+            self._tell(job, error)
+        elif not was_closed:
+            log.info("endpoint.recovered", subscription=self._name)
+            self.staff()
 
-    async def _attempt(self, event: Event) -> Answer:
+    async def _post(self, job: Job) -> Answer:
         receiver = self.receiver
-        body = self._body(event, receiver)
-        name, stamp = event_id(event.id), int(time.time())
+        body = self._body(job.event, receiver)
+        name, stamp = event_id(job.event.id), int(time.time())
         headers = {
             "Content-Type": "application/json",
             "webhook-id": name,
             "webhook-timestamp": str(stamp),
             "webhook-signature": sign(receiver.keys, name, stamp, body),
         }
-        started = time.perf_counter()
-        answer = await self._client.post(receiver.endpoint_url, body, headers)
-        duration = time.perf_counter() - started
-        outcome = _outcome(answer)
-        ATTEMPTS.labels(outcome).inc()
-        LATENCY.observe(duration)
-        self._report.attempts.append(
-            Attempt(
-                subscription_id=receiver.id,
-                shard=event.shard,
-                event_id=event.id,
-                at=datetime.now(UTC),
-                outcome=outcome,
-                http_status=answer.status,
-                duration_ms=int(duration * 1000),
-                detail=answer.problem,
+        if job.replay is not None:
+            headers["webhook-replay"] = "true"
+        return await self._client.post(receiver.endpoint_url, body, headers)
+
+    def _note(self, job: Job, answer: Answer, verdict: Verdict, milliseconds: int) -> None:
+        event, now = job.event, datetime.now(UTC)
+        tally = self.tally
+        tally.counts[verdict.outcome] += 1
+        if verdict is Verdict.DELIVERED:
+            assert answer.status is not None
+            tally.last_delivered_at = now
+            self.report.delivered.append(
+                Delivered(self.receiver.id, event.shard, event.id, answer.status, milliseconds)
             )
+            return
+        tally.last_error, tally.last_error_at = answer.problem or f"http_{answer.status}", now
+        self.is_gone |= verdict is Verdict.GONE
+        failed = Attempt(
+            self.receiver.id, event.shard, event.id, now, verdict.outcome, answer.status, milliseconds, answer.problem
         )
-        return answer
+        self.report.attempts.append(failed)
 
-    def _done(self, lane: _Lane, event: Event) -> None:
-        lane.events.popleft()
-        lane.attempts = 0
-        self._undone -= 1
-        self._finished.add(event.id)
-        self._settle(event.shard)
-        if lane.events:
-            self._runnable.append(lane)
-        else:
-            lane.is_busy = False
-            del self._lanes[lane.key]
-
-    def _failed(self, lane: _Lane, event: Event, answer: Answer) -> None:
-        lane.attempts += 1
-        problem = answer.problem or f"http_{answer.status}"
-        wait = delay(DELIVERY_SCHEDULE, lane.attempts, self._random)
+    def _tell(self, job: Job, error: str) -> None:
         log.warning(
             "delivery.failed",
-            subscription=self.receiver.id.hex,
-            event_id=event_id(event.id),
-            problem=problem,
-            attempts=lane.attempts,
-            retry_in=wait and round(wait, 1),
+            subscription=self._name,
+            event_id=event_id(job.event.id),
+            problem=error,
+            attempts=job.lane.parked.attempts if job.lane.parked else job.lane.failures,
+            breaker=self.lanes.breaker.state,
         )
-        if wait is None:
-            self._report.dead_letters.append(DeadLetter(self.receiver.id, event.id, lane.attempts, problem))
-            self._done(lane, event)
-            return
-        asyncio.get_running_loop().call_later(max(wait, answer.retry_after or 0), self._again, lane)
 
-    def _again(self, lane: _Lane) -> None:
-        if self._lanes.get(lane.key) is lane:
-            self._make_runnable(lane)
+    def state(self, now: float) -> State:
+        """How the subscription does, for people to see."""
+        lanes = self.lanes
+        breaker = lanes.breaker
+        return State(
+            breaker.state,
+            max(0.0, breaker.until - now) if breaker.state == "open" else None,
+            sum(front.flying for front in lanes.fronts.values()),
+            lanes.undone,
+            lanes.behind,
+            lanes.oldest(),
+            len(lanes.parked),
+        )
 
-    def _settle(self, shard: int) -> None:
-        """Move the shard's cursor over everything done at its front."""
-        waiting, last = self._open[shard], None
-        while waiting and waiting[0] in self._finished:
-            last = waiting.popleft()
-            self._finished.discard(last)
-        if last is not None:
-            self._advance(shard, last)
+    def news(self, now: float) -> State | None:
+        """The state, if it is another than this gave last."""
+        state = self.state(now)
+        if state == self._told:
+            return None
+        self._told = state
+        return state
 
-    def _advance(self, shard: int, position: int) -> None:
-        self.positions[shard] = position
-        self.dirty.add(shard)
+    def show(self, now: float) -> None:
+        """The same as metrics."""
+        state = self.state(now)
+        lag = max(0.0, time.time() - state.oldest) if state.oldest is not None else 0.0
+        values = (state.waiting + state.behind, lag, state.in_flight, state.breaker != "closed", state.parked)
+        for gauge, value in zip(_GAUGES, values, strict=True):
+            gauge.labels(self._name).set(value)
 
-    async def stop(self) -> None:
-        """End every delivery at once: what was in flight is repeated by whoever comes next."""
-        self._lanes.clear()
-        self._runnable.clear()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def forget_metrics(self) -> None:
+        """The subscription is nobody's any more here."""
+        for gauge in _GAUGES:
+            gauge.labels(self._name).set(0)
+
+    def take_tally(self) -> Tally:
+        """What happened since this was asked last."""
+        tally, self.tally = self.tally, Tally()
+        return tally
 
     def start_draining(self) -> None:
         """From now on nothing more is started; what is in flight goes on."""
@@ -272,12 +269,9 @@ class Outlet:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-
-def _outcome(answer: Answer) -> str:
-    if answer.is_accepted:
-        return "delivered"
-    if answer.status == 410:
-        return "gone"
-    status = answer.status or 0
-    is_refused = 400 <= status < 500 and status not in {408, 425, 429}
-    return "refused" if is_refused else "failed"
+    async def stop(self) -> None:
+        """End every delivery at once: what was in flight is repeated by whoever comes next."""
+        self._is_draining = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

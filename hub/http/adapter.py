@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -10,18 +10,20 @@ from uuid import UUID
 import structlog
 from aiohttp import web
 
-from hub.actions import describe, roster
+from hub.actions import describe, pausing, roster
+from hub.actions.delivery_view import view_deliveries
 from hub.actions.look import View, view_messages
 from hub.actions.roster import Caller
 from hub.actions.send import Accepted, Author, SendRequest, claim_idempotency, send
 from hub.domain import window
 from hub.domain.errors import Invalid, NotFound, Refusal
-from hub.domain.ids import event_id, parse_id, public_id
+from hub.domain.events import Event
+from hub.domain.ids import parse_id, public_id
 from hub.http.auth import require, service
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
-from hub.http.schemas import ConnectionIn, MessageIn, limit_of, number_of, read_json
-from hub.store import contacts, conversations, deliveries, messages, numbers, outbox, subscriptions
+from hub.http.schemas import ConnectionIn, MessageIn, ResumeIn, limit_of, number_of, read_json, read_optional
+from hub.store import contacts, conversations, messages, numbers, outbox, subscriptions
 from hub.store.pool import BadData, Connection, Record, TryAgain
 from hub.store.subscriptions import SubscriptionSettings
 
@@ -42,12 +44,13 @@ def add_routes(app: web.Application) -> None:
     app.router.add_put(f"{number}/connection", service(connect))
     app.router.add_delete(f"{number}/connection", service(disconnect))
     app.router.add_post(f"{number}/connection/rotate-secret", service(rotate_secret))
+    app.router.add_post(f"{number}/connection/pause", service(pause))
+    app.router.add_post(f"{number}/connection/resume", service(resume))
     app.router.add_get("/v1/conversations", service(list_conversations, "read"))
     app.router.add_get(conversation, service(get_conversation, "read"))
     app.router.add_get(f"{conversation}/messages", service(list_messages, "read"))
     app.router.add_post(f"{conversation}/messages", service(post_message))
     app.router.add_get("/v1/messages/{id}", service(get_message, "read"))
-    app.router.add_get("/v1/deliveries", service(list_deliveries, "read"))
 
 
 # Numbers and connections --------------------------------------------------------------------------------------------
@@ -56,17 +59,22 @@ def add_routes(app: web.Application) -> None:
 async def connect(request: web.Request, caller: Caller) -> web.Response:
     """Connect to a number, or update what was asked for."""
     context = request.app[CONTEXT]
-    raw = await request.read()
-    wanted = ConnectionIn.model_validate((await read_json(request))[1] if raw.strip() else {})
+    wanted = ConnectionIn.model_validate(await read_optional(request))
     if wanted.endpoint_url is not None:
         context.endpoints.check_url(wanted.endpoint_url)
     async with context.database.transaction() as conn:
         connected = await roster.connect(
-            conn, context.sealer, caller, request.match_info["e164"], _settings(wanted), datetime.now(UTC)
+            conn,
+            context.sealer,
+            caller,
+            request.match_info["e164"],
+            _settings(wanted),
+            datetime.now(UTC),
+            start_at=wanted.start_at,
         )
     context.publish(connected.events)
     context.refresh()
-    view = {"role": connected.roster.role_of(caller.service_id), **roster.roster_view(connected.roster)}
+    view = roster.connection_view(connected.roster, caller.service_id)
     if connected.signing_secret:
         view["signing_secret"] = connected.signing_secret
     return answer(view)
@@ -80,6 +88,7 @@ def _settings(wanted: ConnectionIn) -> SubscriptionSettings:
         display=wanted.display,
         share=wanted.share if isinstance(wanted.share, str) else "named",
         share_with=[parse_id("svc", name) for name in named],
+        on_exhausted=wanted.on_exhausted,
     )
 
 
@@ -106,6 +115,35 @@ async def rotate_secret(request: web.Request, caller: Caller) -> web.Response:
     return answer({"signing_secret": secret, "overlap_seconds": context.secret_overlap})
 
 
+async def pause(request: web.Request, caller: Caller) -> web.Response:
+    """Let the deliveries of a connection wait."""
+    context = request.app[CONTEXT]
+    async with context.database.transaction() as conn:
+        _, own = await roster.lock_connection(conn, request.match_info["e164"], caller.service_id)
+        events = await pausing.pause(conn, own["id"], "asked", datetime.now(UTC))
+    return await _changed(request, caller, events)
+
+
+async def resume(request: web.Request, caller: Caller) -> web.Response:
+    """Let them go on."""
+    context = request.app[CONTEXT]
+    mode = ResumeIn.model_validate(await read_optional(request)).mode
+    async with context.database.transaction() as conn:
+        _, own = await roster.lock_connection(conn, request.match_info["e164"], caller.service_id)
+        events = await pausing.resume(conn, own["id"], mode, caller.actor, datetime.now(UTC))
+    return await _changed(request, caller, events)
+
+
+async def _changed(request: web.Request, caller: Caller, events: Sequence[Event]) -> web.Response:
+    """Hand the events on; answers with the connection as it is now."""
+    context = request.app[CONTEXT]
+    context.publish(events)
+    context.refresh()
+    async with context.database.transaction() as conn:
+        _, members = await roster.find_roster(conn, request.match_info["e164"], caller.service_id)
+    return answer(roster.connection_view(members, caller.service_id))
+
+
 async def list_numbers(request: web.Request, caller: Caller) -> web.Response:
     """The numbers of the organisation, by age."""
     after, limit = number_of(request, "after", default=0), limit_of(request)
@@ -121,7 +159,11 @@ async def get_number(request: web.Request, caller: Caller) -> web.Response:
         row = await numbers.find_number(conn, request.match_info["e164"])
         if row is None:
             raise NotFound("this number is not registered with the hub")
-        return answer(await _number_view(conn, row, caller))
+        view = await _number_view(conn, row, caller)
+        own = await subscriptions.find_subscription(conn, row["id"], caller.service_id)
+        for seen in await view_deliveries(conn, [own["id"]]) if own else ():
+            view["delivery"] = seen["delivery"]
+    return answer(view)
 
 
 async def _number_view(conn: Connection, number: Record, caller: Caller) -> dict[str, Any]:
@@ -134,7 +176,7 @@ async def _number_view(conn: Connection, number: Record, caller: Caller) -> dict
     }
     if await subscriptions.find_subscription(conn, number["id"], caller.service_id):
         _, members = await roster.find_roster(conn, number["e164"], caller.service_id)
-        view |= {"role": members.role_of(caller.service_id), **roster.roster_view(members)}
+        view |= roster.connection_view(members, caller.service_id)
     return view
 
 
@@ -292,38 +334,3 @@ async def _wait(request: web.Request, message_id: UUID, caller: Caller, seconds:
             return view
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, 0.25)
-
-
-# Deliveries ---------------------------------------------------------------------------------------------------------
-
-
-async def list_deliveries(request: web.Request, caller: Caller) -> web.Response:
-    """What was attempted for this service, newest first."""
-    limit = limit_of(request)
-    before = _time_of(request, "before")
-    async with request.app[CONTEXT].database.reading() as conn:
-        rows = await deliveries.list_attempts(conn, caller.service_id, before, limit)
-    items = [
-        {
-            "event_id": event_id(row["event_id"]),
-            "type": row["type"],
-            "at": row["at"],
-            "outcome": row["outcome"],
-            "http_status": row["http_status"],
-            "duration_ms": row["duration_ms"],
-            "detail": row["detail"],
-        }
-        for row in rows
-    ]
-    return answer({"items": items, "next": rows[-1]["at"] if len(rows) == limit else None})
-
-
-def _time_of(request: web.Request, name: str) -> datetime:
-    text = request.query.get(name)
-    if text is None:
-        return datetime.now(UTC)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise Invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,7 +1,7 @@
 """The operator's API, under `/v1/admin/`, with the admin key."""
 
 import base64
-import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -9,19 +9,20 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
-from hub.actions.register import register_number, register_service, replay_quarantined
+from hub.actions import pausing, roster
+from hub.actions.delivery_view import view_deliveries
+from hub.actions.register import OPERATOR, register_number, register_service, replay_quarantined
 from hub.domain.errors import Invalid, NotFound
-from hub.domain.events import whole
+from hub.domain.events import Event, whole
 from hub.domain.ids import event_id, parse_id, public_id
 from hub.http.auth import operator
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
-from hub.http.schemas import NumberIn, ServiceIn, limit_of, number_of, read_json
-from hub.store import audit, event_log, inbound, numbers, services
-from hub.store.pool import Record
+from hub.http.schemas import NumberIn, ResumeIn, ServiceIn, event_number, limit_of, number_of, read_json, read_optional
+from hub.store import audit, delivery_health, event_log, inbound, numbers, services
+from hub.store.pool import Connection, Record
 
 _NONE = UUID(int=0)
-_HEX = re.compile("[0-9a-f]{1,16}")
 
 
 def add_routes(app: web.Application) -> None:
@@ -30,6 +31,10 @@ def add_routes(app: web.Application) -> None:
         ("POST", "services", post_service),
         ("GET", "services", list_services),
         ("GET", "services/{id}", get_service),
+        ("POST", "services/{id}/numbers/{e164}/pause", pause),
+        ("POST", "services/{id}/numbers/{e164}/resume", resume),
+        ("GET", "subscriptions", list_subscriptions),
+        ("GET", "subscriptions/{id}", get_subscription),
         ("POST", "numbers", post_number),
         ("GET", "numbers", list_numbers),
         ("GET", "quarantine", list_quarantine),
@@ -78,6 +83,61 @@ def _service_view(row: Record) -> dict[str, Any]:
         "scopes": row["scopes"],
         "created_at": row["created_at"],
     }
+
+
+async def pause(request: web.Request) -> web.Response:
+    """Let a service's deliveries wait."""
+    context = request.app[CONTEXT]
+    async with context.database.transaction() as conn:
+        own = await _lock_connection(conn, request)
+        events = await pausing.pause(conn, own["id"], "operator", datetime.now(UTC))
+    return await _changed(request, own["id"], events)
+
+
+async def resume(request: web.Request) -> web.Response:
+    """Let them go on."""
+    context = request.app[CONTEXT]
+    mode = ResumeIn.model_validate(await read_optional(request)).mode
+    async with context.database.transaction() as conn:
+        own = await _lock_connection(conn, request)
+        events = await pausing.resume(conn, own["id"], mode, OPERATOR, datetime.now(UTC))
+    return await _changed(request, own["id"], events)
+
+
+async def _lock_connection(conn: Connection, request: web.Request) -> Record:
+    service_id = parse_id("svc", request.match_info["id"])
+    return (await roster.lock_connection(conn, request.match_info["e164"], service_id))[1]
+
+
+async def _changed(request: web.Request, subscription_id: UUID, events: Sequence[Event]) -> web.Response:
+    """Hand the events on; answers with the subscription as it is now."""
+    context = request.app[CONTEXT]
+    context.publish(events)
+    context.refresh()
+    return await _subscription(request, subscription_id)
+
+
+async def list_subscriptions(request: web.Request) -> web.Response:
+    """Who is connected to what, by age, and how the deliveries to them go."""
+    limit = limit_of(request)
+    after = parse_id("sub", request.query["after"]) if "after" in request.query else _NONE
+    async with request.app[CONTEXT].database.reading() as conn:
+        ids = await delivery_health.list_ids(conn, after, limit)
+        items = await view_deliveries(conn, ids)
+    return answer({"items": items, "next": public_id("sub", ids[-1]) if len(ids) == limit else None})
+
+
+async def get_subscription(request: web.Request) -> web.Response:
+    """One connection."""
+    return await _subscription(request, parse_id("sub", request.match_info["id"]))
+
+
+async def _subscription(request: web.Request, subscription_id: UUID) -> web.Response:
+    async with request.app[CONTEXT].database.reading() as conn:
+        found = await view_deliveries(conn, [subscription_id])
+    if not found:
+        raise NotFound("there is no such subscription, or it has ended")
+    return answer(found[0])
 
 
 async def post_number(request: web.Request) -> web.Response:
@@ -159,13 +219,11 @@ async def replay(request: web.Request) -> web.Response:
 
 async def list_events(request: web.Request) -> web.Response:
     """The event log for the operator, unmasked."""
-    after, limit = request.query.get("after", "evt_0"), limit_of(request)
-    digits = after.removeprefix("evt_")
-    if not _HEX.fullmatch(digits):
+    after, limit = event_number(request.query.get("after", "evt_0")), limit_of(request)
+    if after is None:
         raise Invalid("after is the event_id of an earlier event")
-    position = int(digits, 16)
     async with request.app[CONTEXT].database.reading() as conn:
-        events = await event_log.list_recent(conn, min(position, 2**62), limit)
+        events = await event_log.list_recent(conn, after, limit)
     items = [
         {
             "event_id": event_id(e.id),

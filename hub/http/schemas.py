@@ -1,10 +1,13 @@
 """What the API takes, validated: every fault of a body is reported at once (rule H1)."""
 
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
 from aiohttp import web
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,6 +24,8 @@ from hub.domain.events import EVENT_TYPES
 from hub.domain.ids import parse_id
 
 _MAX_DIGITS: Final = 19
+_EVENT_ID: Final = re.compile("evt_[0-9a-f]{1,16}")
+_MOST: Final = 2**63 - 1
 MAX_BODY = 1024 * 1024
 """Bytes of an API request's body."""
 
@@ -38,8 +43,20 @@ def _e164(value: object) -> object:
     return value
 
 
+def _event_number(value: object) -> object:
+    if not isinstance(value, str) or (number := event_number(value)) is None:
+        raise ValueError("is not the event_id of an event")
+    return number
+
+
+def event_number(text: str) -> int | None:
+    """An event's place in the log, from its `event_id`; None where the text is none."""
+    return min(int(text[4:], 16), _MOST) if _EVENT_ID.fullmatch(text) else None
+
+
 Name = Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 E164 = Annotated[str, BeforeValidator(_e164)]
+EventNumber = Annotated[int, BeforeValidator(_event_number)]
 Scope = Literal["read", "reply", "automate", "profiles"]
 
 
@@ -100,6 +117,8 @@ class ConnectionIn(_Model):
     event_types: list[str] | None = Field(default=None, max_length=100)
     display: Literal["masked", "full"] = "masked"
     share: Literal["none", "all"] | list[str] = "none"
+    on_exhausted: Literal["continue", "hold"] = "continue"
+    start_at: AwareDatetime | None = None
 
     @field_validator("event_types")
     @classmethod
@@ -118,6 +137,43 @@ class ConnectionIn(_Model):
             except NotFound:
                 raise ValueError(f"{name!r} is no service's id") from None
         return value
+
+
+class ResumeIn(_Model):
+    """How deliveries go on after a pause."""
+
+    mode: Literal["continue", "skip"] = "continue"
+
+
+class ReplayIn(_Model):
+    """What is to be delivered once more: one way of saying which events, and a conversation to narrow it."""
+
+    event_ids: list[EventNumber] | None = Field(default=None, min_length=1, max_length=1000)
+    from_event_id: EventNumber | None = None
+    to_event_id: EventNumber | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    failed: bool = False
+    conversation_id: str | None = None
+    number: E164 | None = None
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Self:
+        spans = self.since is not None and not self.failed
+        ways = [self.event_ids is not None, self.from_event_id is not None, spans, self.failed]
+        if sum(ways) > 1 or not (any(ways) or self.conversation_id):
+            raise ValueError("say which events in one way: event_ids, from_event_id, since, failed or conversation_id")
+        if self.to_event_id is not None and (self.from_event_id is None or self.to_event_id < self.from_event_id):
+            raise ValueError("to_event_id ends what from_event_id begins")
+        if self.until is not None and not (self.failed or (self.since is not None and self.since < self.until)):
+            raise ValueError("until ends what since begins")
+        return self
+
+
+class ReplayForIn(ReplayIn):
+    """The same from the operator, who says for which service."""
+
+    service_id: str
 
 
 class AgentIn(_Model):
@@ -161,6 +217,11 @@ async def read_json(request: web.Request) -> tuple[bytes, Any]:
     return raw, value
 
 
+async def read_optional(request: web.Request) -> Any:
+    """The body as `read_json` parses it; an object without fields where there is none. Raises `Invalid`."""
+    return (await read_json(request))[1] if (await request.read()).strip() else {}
+
+
 def limit_of(request: web.Request, *, default: int = 50, most: int = 200) -> int:
     """The `limit` of a list. Raises `Invalid`."""
     return number_of(request, "limit", default=default, low=1, high=most)
@@ -174,3 +235,23 @@ def number_of(request: web.Request, name: str, *, default: int, low: int = 0, hi
     if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS or not low <= int(text) <= high:
         raise Invalid(f"{name} must be a number from {low} to {high}")
     return int(text)
+
+
+def read_time(name: str, text: str) -> datetime:
+    """A time as text. Raises `Invalid`."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise Invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def phone_of(request: web.Request, name: str) -> str | None:
+    """A number in the query; a plus that was not written as %2B arrives as a space. Raises `Invalid`."""
+    text = request.query.get(name)
+    if text is None:
+        return None
+    e164 = "+" + text[1:] if text.startswith(" ") else text
+    if not is_e164(e164):
+        raise Invalid(f"{name} must be a number in international form, such as +4915112345678")
+    return e164

@@ -20,7 +20,7 @@ TICK: Final = 0.02
 _SETTINGS: Final = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "max_connections": "60",
+    "max_connections": "300",
     "shared_buffers": "128MB",
     "jit": "off",
     "timezone": "UTC",

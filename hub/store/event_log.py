@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
@@ -95,6 +96,39 @@ def _read_event(row: Record) -> Event:
     )
 
 
+LIST_LANE_SQL = """
+select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
+       author_service_id, audience, data
+from event where coalesce(conversation_id, channel_id) = $1 and id >= $2 and id <= $3 order by id limit $4"""
+
+
+async def list_lane(conn: Connection, lane: UUID, first: int, last: int, limit: int) -> list[Event]:
+    """One conversation's events (or a channel's, of no conversation) from `first` to `last`, oldest first."""
+    return [_read_event(row) for row in await conn.fetch(LIST_LANE_SQL, lane, first, last, limit)]
+
+
+LIST_SHARD_SQL = """
+select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
+       author_service_id, audience, data
+from event where shard = $1 and id > $2 and id <= $3 order by id limit $4"""
+
+
+async def list_shard(conn: Connection, shard: int, after: int, upto: int, limit: int) -> list[Event]:
+    """Events of one shard, oldest first."""
+    return [_read_event(row) for row in await conn.fetch(LIST_SHARD_SQL, shard, after, upto, limit)]
+
+
+PULSE_SQL = """
+select (select last_value from event_id_seq) as last_id, (select version from roster_version) as version"""
+
+
+async def find_pulse(conn: Connection) -> tuple[int, int]:
+    """The last id that was drawn, committed or not; and the roster's version."""
+    row = await conn.fetchrow(PULSE_SQL)
+    assert row is not None
+    return row["last_id"], row["version"]
+
+
 HEADS_SQL = """
 select s.shard::int as shard, coalesce((select max(id) from event where event.shard = s.shard), 0) as head
 from generate_series(0, 63) as s (shard)"""
@@ -116,11 +150,52 @@ async def list_recent(conn: Connection, after: int, limit: int) -> list[Event]:
     return [_read_event(row) for row in await conn.fetch(LIST_RECENT_SQL, after, limit)]
 
 
-MAKE_PARTITIONS_SQL = "select make_partitions(1000000, 7)"
+LIST_UNREAD_SQL = """
+with low as (
+    select min(first.id) as id from unnest($1::bigint[]) with ordinality as p (position, n),
+    lateral (
+        select id from event where shard = (p.n - 1)::smallint and event.id > p.position order by event.id limit 1
+    ) first
+)
+select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
+       author_service_id, audience, case when channel_id = any($2::uuid[]) then data else '' end as data
+from event
+where id between (select id from low) and (select id from low) + $4 and id > ($1::bigint[])[shard + 1]
+order by id limit $3"""
+_SPAN: Final = 20_000
+"""Ids looked at in one call: where one shard stands far behind the others, most of what follows it is read already."""
 
 
-async def make_partitions(conn: Connection) -> None:
-    """Make the partitions of log and attempts that the coming days need: alone in a transaction, which it keeps short.
-    Raises `Unavailable` where a lock is not to be had at once.
+async def list_unread(conn: Connection, positions: Sequence[int], channels: Sequence[UUID], limit: int) -> list[Event]:
+    """The lowest `limit` ids, or fewer, of what lies beyond these positions, one for each shard; none only where there
+    is nothing. Events of other channels come without their data.
     """
-    await conn.execute(MAKE_PARTITIONS_SQL)
+    return [_read_event(row) for row in await conn.fetch(LIST_UNREAD_SQL, positions, channels, limit, _SPAN)]
+
+
+HOLD_SNAPSHOT_SQL = "set transaction isolation level repeatable read, read only"
+FIND_BEFORE_SQL = "select event_id_before($1)"
+FIND_HOLE_SQL = r"""
+select case when not exists (select from event where id <= $1) then (
+    select min(substring(pg_get_expr(c.relpartbound, c.oid) from 'FROM \(''(\d+)''\)')::bigint) - 1
+    from pg_partition_tree('event') t join pg_class c on c.oid = t.relid where t.isleaf
+) end"""
+
+
+async def hold_snapshot(conn: Connection) -> None:
+    """Let all that this transaction will read be of one moment; call it first."""
+    await conn.execute(HOLD_SNAPSHOT_SQL)
+
+
+async def find_before(conn: Connection, moment: datetime) -> int:
+    """An id that every event of this time or later is above."""
+    found: int = await conn.fetchval(FIND_BEFORE_SQL, moment)
+    return found
+
+
+async def find_hole(conn: Connection, position: int) -> int:
+    """The last id that retention dropped beyond this position; 0 where it dropped none there. Call it after events were
+    read in the same transaction: what is dropped in between is better told too often than not at all.
+    """
+    dropped: int = await conn.fetchval(FIND_HOLE_SQL, position) or 0
+    return dropped if dropped > position else 0

@@ -63,7 +63,7 @@ class _Mark:
 
 
 class Spool:
-    """This process's file, and those it adopted at start; read in the order they were written.
+    """This process's file, and those it adopted; read in the order they were written.
 
     One thread does all the work, so that files are touched by one at a time, also where its caller was cancelled.
     """
@@ -87,11 +87,20 @@ class Spool:
     def open(self) -> None:
         """Make this process's file and adopt what others left behind, the oldest first."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = [file for path in self._folder.glob("*.spool") if (file := _adopt(path))]
-        self._adopted = sorted(found, key=lambda file: os.fstat(file.handle.fileno()).st_mtime_ns)
+        self._adopt()
         self._own = _create(self._folder)
         self._settle()
         self._look()
+
+    async def adopt(self) -> None:
+        """Take on, too, what processes that ended since then have left behind. Raises OSError."""
+        await self._apart(self._adopt)
+
+    def _adopt(self) -> None:
+        found = [file for path in self._folder.glob("*.spool") if (file := _adopt(path))]
+        self._adopted += sorted(found, key=lambda file: os.fstat(file.handle.fileno()).st_mtime_ns)
+        if found:
+            self._marks = []  # they stand before what was read of our own: that is read again, not passed over
 
     async def append(self, entries: list[Spooled]) -> None:
         """Keep these; returns once they are on disk. Raises OSError where the disk refuses: none is kept then."""
@@ -225,7 +234,7 @@ def _create(folder: Path) -> _File:
 
 
 def _adopt(path: Path) -> _File | None:
-    """The file of a process that is gone; None where it lives, or has taken its file away."""
+    """The file of a process that is gone; None where one lives that has it, as this one may, or has taken it away."""
     try:
         handle = path.open("r+b", buffering=0)
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from hub.domain.masking import Sharing
@@ -11,33 +12,37 @@ from hub.store.pool import Connection, Record
 
 ADD_SUBSCRIPTION_SQL = """
 insert into subscription (id, channel_id, service_id, is_parent, parent_since, endpoint_url, event_types, display,
-                          share, share_with)
-values ($1, $2, $3, $4, case when $4 then now() end, $5, $6, $7, $8, $9)"""
+                          share, share_with, on_exhausted)
+values ($1, $2, $3, $4, case when $4 then now() end, $5, $6, $7, $8, $9, $10)"""
 SET_SUBSCRIPTION_SQL = """
-update subscription set endpoint_url = $2, event_types = $3, display = $4, share = $5, share_with = $6 where id = $1"""
+update subscription
+set endpoint_url = $2, event_types = $3, display = $4, share = $5, share_with = $6, on_exhausted = $7 where id = $1"""
 FIND_SUBSCRIPTION_SQL = """
 select u.*, c.kind, c.number_id, c.parent_epoch from subscription u join channel c on c.id = u.channel_id
 where c.number_id = $1 and u.service_id = $2 and u.disconnected_at is null"""
 LIST_MEMBERS_SQL = """
-select u.id, u.service_id, u.rank, u.is_parent, u.parent_since, u.connected_at, u.state, s.name
+select u.id, u.service_id, u.rank, u.is_parent, u.parent_since, u.connected_at, u.state, u.paused_at, u.paused_reason,
+       u.on_exhausted, s.name
 from subscription u join service s on s.id = u.service_id
 where u.channel_id = $1 and u.disconnected_at is null order by u.rank"""
 END_SUBSCRIPTION_SQL = """
-update subscription set disconnected_at = now(), is_parent = false, parent_since = null where id = $1"""
+update subscription set disconnected_at = now(), is_parent = false, parent_since = null, run = run + 1 where id = $1"""
 SET_PARENT_SQL = "update subscription set is_parent = true, parent_since = now() where id = $1"
 ADD_CURSORS_SQL = """
 insert into cursor (subscription_id, shard, position) select $1, * from unnest($2::smallint[], $3::bigint[])"""
+SET_START_SQL = "update subscription set start_positions = $2 where id = $1"
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionSettings:
-    """What a service asks for when it connects (A11, C2, G5)."""
+    """What a service asks for when it connects (A11, C2, G3, G5)."""
 
     endpoint_url: str | None
     event_types: Sequence[str] | None
     display: str
     share: str
     share_with: Sequence[UUID]
+    on_exhausted: str
 
 
 async def add_subscription(
@@ -52,7 +57,7 @@ async def add_subscription(
     """Connect a service to a channel."""
     await conn.execute(
         ADD_SUBSCRIPTION_SQL, subscription_id, channel_id, service_id, is_parent, wanted.endpoint_url,
-        wanted.event_types, wanted.display, wanted.share, wanted.share_with,
+        wanted.event_types, wanted.display, wanted.share, wanted.share_with, wanted.on_exhausted,
     )  # fmt: skip
 
 
@@ -60,7 +65,7 @@ async def set_subscription(conn: Connection, subscription_id: UUID, wanted: Subs
     """Update what a connected service asked for; its rank stays."""
     await conn.execute(
         SET_SUBSCRIPTION_SQL, subscription_id, wanted.endpoint_url, wanted.event_types, wanted.display, wanted.share,
-        wanted.share_with,
+        wanted.share_with, wanted.on_exhausted,
     )  # fmt: skip
 
 
@@ -94,9 +99,58 @@ async def set_parent(conn: Connection, subscription_id: UUID) -> None:
     await conn.execute(SET_PARENT_SQL, subscription_id)
 
 
-async def add_cursors(conn: Connection, subscription_id: UUID, heads: dict[int, int]) -> None:
-    """Start a subscription at these positions."""
-    await conn.execute(ADD_CURSORS_SQL, subscription_id, list(heads), list(heads.values()))
+async def add_cursors(conn: Connection, subscription_id: UUID, starts: dict[int, int]) -> None:
+    """Start a subscription behind these events, one of each shard."""
+    await conn.execute(ADD_CURSORS_SQL, subscription_id, list(starts), list(starts.values()))
+    await conn.execute(SET_START_SQL, subscription_id, [starts[shard] for shard in sorted(starts)])
+
+
+FIND_HOME_SQL = """
+select u.id, u.service_id, u.state, u.channel_id, s.name, n.id as number_id, n.e164, c.kind, c.owner_service_id
+from subscription u join service s on s.id = u.service_id join channel c on c.id = u.channel_id
+join number n on n.id = c.number_id where u.id = $1 and u.disconnected_at is null"""
+LIST_OF_SERVICE_SQL = """
+select u.id, n.e164 from subscription u join channel c on c.id = u.channel_id join number n on n.id = c.number_id
+where u.service_id = $1 and u.disconnected_at is null order by u.connected_at, u.id"""
+
+
+async def find_home(conn: Connection, subscription_id: UUID) -> Record | None:
+    """A current subscription with its service, channel and number."""
+    return await conn.fetchrow(FIND_HOME_SQL, subscription_id)
+
+
+async def list_of_service(conn: Connection, service_id: UUID) -> list[Record]:
+    """The current subscriptions of a service, with their numbers."""
+    return await conn.fetch(LIST_OF_SERVICE_SQL, service_id)
+
+
+PAUSE_SQL = "update subscription set state = 'paused', paused_at = $3, paused_reason = $2 where id = $1"
+RESUME_SQL = "update subscription set state = 'active', paused_at = null, paused_reason = null where id = $1"
+BEGIN_RUN_SQL = "update subscription set run = run + 1 where id = $1"
+SKIP_SQL = """
+update cursor c set position = p.position, done = '{}'
+from unnest($2::smallint[], $3::bigint[]) p (shard, position)
+where c.subscription_id = $1 and c.shard = p.shard and c.position < p.position"""
+UNPARK_SQL = "delete from parked_lane where subscription_id = $1"
+
+
+async def pause(conn: Connection, subscription_id: UUID, reason: str, now: datetime) -> None:
+    """Nothing more is delivered; rank and parenthood stay (A5)."""
+    await conn.execute(PAUSE_SQL, subscription_id, reason, now)
+
+
+async def resume(conn: Connection, subscription_id: UUID) -> None:
+    """Deliver again."""
+    await conn.execute(RESUME_SQL, subscription_id)
+
+
+async def skip(conn: Connection, subscription_id: UUID, heads: dict[int, int]) -> None:
+    """Leave out all that waits up to these events, parked lanes too. Another run begins: lanes that a dispatcher still
+    parks in the one before are told apart.
+    """
+    await conn.execute(BEGIN_RUN_SQL, subscription_id)
+    await conn.execute(SKIP_SQL, subscription_id, list(heads), list(heads.values()))
+    await conn.execute(UNPARK_SQL, subscription_id)
 
 
 ADD_SIGNING_SQL = "insert into subscription_secret (subscription_id, secret) values ($1, $2)"
@@ -154,3 +208,25 @@ async def find_visibility(
         row["service_id"]: Sharing(row["share"], frozenset(row["share_with"])) for row in rows
     }
     return display or "masked", sharing
+
+
+LIST_VIEWERS_SQL = """
+select u.channel_id, u.service_id, u.is_parent, u.event_types, u.display, u.start_positions, c.kind, c.parent_epoch
+from subscription u join channel c on c.id = u.channel_id join number n on n.id = c.number_id
+where u.service_id = $1 and u.disconnected_at is null and ($2::text is null or n.e164 = $2)"""
+LIST_STARTS_SQL = """
+select coalesce(u.start_positions, (select array_agg(k.position order by k.shard) from cursor k
+                                    where k.subscription_id = u.id)) as positions
+from subscription u join channel c on c.id = u.channel_id join number n on n.id = c.number_id
+where u.service_id = $1 and u.disconnected_at is null and ($2::text is null or n.e164 = $2)"""
+
+
+async def list_viewers(conn: Connection, service_id: UUID, e164: str | None) -> list[Record]:
+    """A service's current subscriptions, paused ones too, as they look at events; to one number or to all."""
+    return await conn.fetch(LIST_VIEWERS_SQL, service_id, e164)
+
+
+async def list_starts(conn: Connection, service_id: UUID, e164: str | None) -> list[Sequence[int]]:
+    """Where they began to hear, shard by shard (A10); where that was not kept, where their webhooks stand."""
+    rows = await conn.fetch(LIST_STARTS_SQL, service_id, e164)
+    return [row["positions"] for row in rows if row["positions"] is not None]

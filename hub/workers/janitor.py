@@ -1,14 +1,18 @@
-"""Housekeeping: partitions made ahead, old keys and answers forgotten."""
+"""Housekeeping: partitions made ahead and dropped when their time has come; old keys, answers and history forgotten."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
-from hub.store import event_log, inbound, leases
+from hub.actions.expire import expire
+from hub.domain.ids import event_id
+from hub.store import inbound, leases, retention
 from hub.store.pool import Connection, Database, Dedicated
 
 log = structlog.get_logger()
@@ -16,7 +20,26 @@ log = structlog.get_logger()
 INTERVAL: Final = 60.0
 """Seconds between rounds, and how long one chore may go on pruning."""
 
-QUARANTINE = Gauge("partyline_quarantine_open", "Quarantine entries that wait for somebody (1000: or more)")
+_NEWEST: Final = "livemostrecent"
+"""One process keeps house at a time: of several, the last to have counted is right."""
+QUARANTINE = Gauge(
+    "partyline_quarantine_open",
+    "Quarantine entries that wait for somebody (1000: or more)",
+    multiprocess_mode=_NEWEST,
+)
+PARTITIONS = Gauge(
+    "partyline_partitions", "Partitions of the event log and of attempts", ["table"], multiprocess_mode=_NEWEST
+)
+PARTITION_BYTES = Gauge(
+    "partyline_partition_bytes", "Their size on disk, indexes included", ["table"], multiprocess_mode=_NEWEST
+)
+HELD_BACK = Gauge(
+    "partyline_partitions_held_back",
+    "Partitions of the event log kept beyond their age, for a subscriber",
+    multiprocess_mode=_NEWEST,
+)
+DROPPED = Counter("partyline_partitions_dropped", "Partitions dropped", ["table"])
+EXPIRED = Counter("partyline_subscriptions_expired", "Paused subscriptions that lost events to retention")
 
 Prune = Callable[[Connection], Awaitable[int]]
 
@@ -24,9 +47,19 @@ Prune = Callable[[Connection], Awaitable[int]]
 class Janitor:
     """One at a time, whichever process gets there first."""
 
-    def __init__(self, database: Database, *, inbound_key_days: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        inbound_key_days: int,
+        event_retention_days: float,
+        attempt_retention_days: float,
+    ) -> None:
         self._database = database
         self._key_days = inbound_key_days
+        self._event_age = timedelta(days=event_retention_days)
+        self._attempt_age = timedelta(days=attempt_retention_days)
+        self._held = 0
 
     async def run(self) -> None:
         """Wait for the ownership, then keep house until cancelled."""
@@ -41,7 +74,18 @@ class Janitor:
 
     async def _round(self, owner: Dedicated) -> None:
         """Every chore, whatever becomes of the others. Raises `Unavailable` where the connection is gone."""
-        chores = (self._make_partitions, self._prune_keys, self._prune_answers, self._prune_orphans, self._count)
+        chores = (
+            self._make_partitions,
+            self._drop_events,
+            self._drop_attempts,
+            self._prune_keys,
+            self._prune_answers,
+            self._prune_orphans,
+            self._prune_delivered,
+            self._prune_replays,
+            self._prune_ranges,
+            self._count,
+        )
         for chore in chores:
             try:
                 await chore(owner)
@@ -51,27 +95,94 @@ class Janitor:
 
     async def _make_partitions(self, owner: Dedicated) -> None:
         async with owner.transaction() as conn:
-            await event_log.make_partitions(conn)
+            await retention.make_partitions(conn)
+
+    async def _drop_events(self, owner: Dedicated) -> None:
+        """Drop what is old enough and not needed by who is delivered to; all others are moved behind it first."""
+        await retention.finish_drops(owner.conn, "event")
+        async with owner.transaction() as conn:
+            old = await retention.list_old(conn, self._event_age)
+            needed = await retention.find_needed(conn, old[-1].upto, by_active=True) if old else None
+        due = _below(needed, old)
+        self._note_held(len(old) - len(due), needed)
+        if not due:
+            return
+        upto = due[-1].upto
+        await self._expire(owner, upto)
+        async with retention.log_locked(owner.conn):
+            async with owner.transaction() as conn:  # somebody may have been paused, or come, in between
+                needed = await retention.find_needed(conn, upto, by_active=False)
+            gone = _below(needed, due)
+            await _drop(owner, "event", [part.name for part in gone])
+        if gone:
+            await _prune(owner, partial(retention.prune_dead, upto=gone[-1].upto), retention.PRUNE_BATCH)
+
+    def _note_held(self, partitions: int, needed: int | None) -> None:
+        HELD_BACK.set(partitions)
+        if partitions > self._held:
+            log.warning("retention.held_back", partitions=partitions, needed=event_id(needed or 0))
+        self._held = partitions
+
+    async def _expire(self, owner: Dedicated, upto: int) -> None:
+        """Each in a transaction of its own, short as any other that concerns a subscription."""
+        async with owner.transaction() as conn:
+            laggards = await retention.list_laggards(conn, upto)
+        for subscription_id in laggards:
+            async with owner.transaction() as conn:
+                told = await expire(conn, subscription_id, upto, datetime.now(UTC))
+            if told:
+                EXPIRED.inc()
+                log.warning("subscription.expired", subscription=subscription_id.hex, upto=event_id(upto))
+
+    async def _drop_attempts(self, owner: Dedicated) -> None:
+        await retention.finish_drops(owner.conn, "attempt")
+        async with owner.transaction() as conn:
+            days = await retention.list_old_days(conn, self._attempt_age)
+        await _drop(owner, "attempt", days)
 
     async def _prune_keys(self, owner: Dedicated) -> None:
-        await _prune(owner, lambda conn: inbound.prune_keys(conn, self._key_days))
+        await _prune(owner, lambda conn: inbound.prune_keys(conn, self._key_days), inbound.PRUNE_BATCH)
 
     async def _prune_answers(self, owner: Dedicated) -> None:
-        await _prune(owner, inbound.prune_answers)
+        await _prune(owner, inbound.prune_answers, inbound.PRUNE_BATCH)
 
     async def _prune_orphans(self, owner: Dedicated) -> None:
-        await _prune(owner, inbound.prune_orphans)
+        await _prune(owner, inbound.prune_orphans, inbound.PRUNE_BATCH)
+
+    async def _prune_delivered(self, owner: Dedicated) -> None:
+        await _prune(owner, partial(retention.prune_delivered, age=self._attempt_age), retention.PRUNE_BATCH)
+
+    async def _prune_replays(self, owner: Dedicated) -> None:
+        await _prune(owner, partial(retention.prune_replays, age=self._event_age), retention.REPLAY_BATCH)
+
+    async def _prune_ranges(self, owner: Dedicated) -> None:
+        await _prune(owner, partial(retention.prune_ranges, age=self._event_age), retention.PRUNE_BATCH)
 
     async def _count(self, owner: Dedicated) -> None:
         async with owner.transaction() as conn:
             QUARANTINE.set(await inbound.count_open(conn))
+            for table, (partitions, size) in (await retention.find_sizes(conn)).items():
+                PARTITIONS.labels(table).set(partitions)
+                PARTITION_BYTES.labels(table).set(size)
 
 
-async def _prune(owner: Dedicated, prune: Prune) -> None:
+def _below(needed: int | None, partitions: list[retention.Partition]) -> list[retention.Partition]:
+    """Those whose every id is below the one that is needed."""
+    return [part for part in partitions if needed is None or part.upto < needed]
+
+
+async def _drop(owner: Dedicated, table: retention.Table, names: list[str]) -> None:
+    for name in names:
+        await retention.drop_partition(owner.conn, table, name)
+        DROPPED.labels(table).inc()
+        log.info("partition.dropped", name=name)
+
+
+async def _prune(owner: Dedicated, prune: Prune, batch: int) -> None:
     """Batch by batch, each in a transaction of its own, until nothing is left or it is time for the other chores."""
     until = time.monotonic() + INTERVAL
     while time.monotonic() < until:
         async with owner.transaction() as conn:
             pruned = await prune(conn)
-        if pruned < inbound.PRUNE_BATCH:
+        if pruned < batch:
             return

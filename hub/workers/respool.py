@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -33,6 +34,8 @@ class Respool:
         """Runs until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL)
+            with suppress(OSError):  # the disk is against it: later
+                await self._spool.adopt()
             if not self._spool.is_empty:
                 await self._drain()
 

@@ -87,7 +87,7 @@ def share_installation(folder: Path) -> Path:
     for library in (home / "lib").glob("libpython*.so*"):
         shutil.copy(library, folder / "lib")
     share(Path(sysconfig.get_path("purelib")), folder / "packages", shutil.ignore_patterns("mypy*", "*mypyc*", "pip"))
-    for package in ("hub", "providers", "config", "examples"):
+    for package in ("hub", "providers", "config", "partyline_client", "examples"):
         share(ROOT / package, folder / package)
     return python
 

@@ -1,11 +1,14 @@
 """The services of `examples/`: each runs alone, from the command line, and does what its text says."""
 
+import asyncio
 import importlib
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,8 +16,9 @@ import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
+import partyline_client.calls
 from providers.simulator import Person
-from tests.support.commands import ROOT, Command, running
+from tests.support.commands import ROOT, Command, environment, running
 from tests.support.world import NUMBER, Service, World
 
 MIA = Person("+4915112345678", name="Mia")
@@ -73,14 +77,18 @@ async def test_a_service_that_starts_again_goes_on(hub_world: World) -> None:
             assert await crm.stop() == 0
 
 
-@pytest.mark.parametrize(("hub", "told"), [("", "401 unauthorized"), ("http://127.0.0.1:1", "Cannot connect")])
-async def test_what_is_wrong_is_a_sentence(hub_world: World, hub: str, told: str) -> None:
+async def test_what_is_wrong_is_a_sentence(hub_world: World) -> None:
+    wrong = {
+        hub_world.hub.url: "CRM: 401 unauthorized",
+        "http://127.0.0.1:1": "CRM: cannot reach http://127.0.0.1:1",
+        "hub": "CRM: 'hub' is no http or https URL",
+    }
     script = str(ROOT / "examples" / "crm.py")
-    options = ("--hub", hub or hub_world.hub.url, "--key", "plk_wrong", "--number", NUMBER)
-    async with running(sys.executable, script, *options) as command:
-        assert await command.ends() == 1
-    assert told in command.output
-    assert "Traceback" not in command.output
+    for hub, told in wrong.items():
+        async with running(sys.executable, script, "--hub", hub, "--key", "plk_wrong", "--number", NUMBER) as command:
+            assert await command.ends() == 1
+        assert told in command.output
+        assert "Traceback" not in command.output
 
 
 @asynccontextmanager
@@ -95,7 +103,7 @@ async def listening(backend: Any) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_forged_and_repeated_webhooks(hub_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_forged_repeated_failing_and_missing_webhooks(hub_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     service = await hub_world.service("marketing")
     said: list[str] = []
@@ -103,8 +111,9 @@ async def test_forged_and_repeated_webhooks(hub_world: World, monkeypatch: pytes
     async with listening(backend) as url, aiohttp.ClientSession() as session:
         secret = (await backend.connect(f"{url}/webhooks"))["signing_secret"]
 
-        async def post(event_id: str, text: str, signed_with: str) -> int:
-            body = json.dumps(received(event_id, text))
+        async def post(sequence: int, *, signed_with: str = secret, contact: str = "con_1") -> int:
+            event_id = f"evt_{sequence}"
+            body = json.dumps(received(event_id, sequence, contact))
             now = datetime.now(UTC)
             headers = {
                 "webhook-id": event_id,
@@ -114,19 +123,20 @@ async def test_forged_and_repeated_webhooks(hub_world: World, monkeypatch: pytes
             async with session.post(f"{url}/webhooks", data=body, headers=headers) as answer:
                 return answer.status
 
-        assert await post("evt_x", "forged", "whsec_" + "A" * 32) == 401
-        assert [await post("evt_x", "genuine", secret) for _ in range(3)] == [204, 204, 204]
-        assert await post("evt_y", "the last", secret) == 204
+        assert await post(1, signed_with="whsec_" + "A" * 32) == 401
+        assert [await post(1) for _ in range(3)] == [200, 200, 200]
+        backend.audience["con_2"] = None  # whatever it is that fails
+        assert await post(2, contact="con_2") == 500
+        del backend.audience["con_2"]
+        assert [await post(2, contact="con_2") for _ in range(2)] == [200, 200]
+        assert await post(5) == 200
         async with session.post(f"{url}/webhooks", data=b"\xff", headers={"webhook-id": "evt_z"}) as answer:
             assert answer.status == 401
-        await hub_world.customer(MIA).says("Hello")
-        while not any("Mia" in line for line in said):
-            async with session.get(url) as page:  # gives the backend its turn
-                assert page.status == 200
-    assert backend.audience["con_1"]["messages"] == 2
+    assert (backend.audience["con_1"]["messages"], backend.audience["con_2"]["messages"]) == (2, 1)
+    assert [line for line in said if "never came" in line] == ["marketing: 3 to 4 of cnv_1 never came"]
 
 
-def received(event_id: str, text: str) -> dict[str, Any]:
+def received(event_id: str, sequence: int, contact: str) -> dict[str, Any]:
     """An event as the hub writes it."""
     return {
         "type": "message.received",
@@ -134,7 +144,79 @@ def received(event_id: str, text: str) -> dict[str, Any]:
         "data": {
             "event_id": event_id,
             "automation": {"allowed": True, "parent_epoch": 1},
-            "contact": {"id": "con_1", "name": "Somebody", "addresses": []},
-            "message": {"medium": "whatsapp", "type": "text", "text": text},
+            "conversation": {"id": "cnv_1", "sequence": sequence},
+            "contact": {"id": contact, "name": "Somebody", "addresses": []},
+            "message": {"medium": "whatsapp", "type": "text", "text": "Hello"},
         },
     }
+
+
+async def test_the_page_on_the_client_begins_with_an_example_that_works(hub_world: World, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "client.md").read_text()
+    script = tmp_path / "desk.py"
+    script.write_text(page.split("```python\n")[1].split("```")[0])
+    service = await hub_world.service("desk")
+    hub = partyline_client.Hub(hub_world.hub.url, service.key)
+    connection = await asyncio.to_thread(hub.connect, NUMBER)
+    assert connection["role"] == "parent"
+    port = free_port()
+    variables = {"HUB": hub.url, "KEY": service.key, "SECRET": connection["signing_secret"], "PORT": str(port)}
+    async with running(sys.executable, str(script), env=environment() | variables) as command:
+        await command.says("Running on")
+        await asyncio.to_thread(hub.connect, NUMBER, endpoint_url=f"http://127.0.0.1:{port}/hook")
+        customer = hub_world.customer(MIA)
+        await customer.says("Where is my order?")
+        await command.says("message.received Where is my order?")
+        assert (await customer.hears()).text == "Thanks, we are looking into it."
+        await command.says("message.status")
+    rotated = await asyncio.to_thread(hub.rotate_secret, NUMBER)
+    assert rotated != connection["signing_secret"]
+
+
+async def test_every_call_of_the_client_is_one_of_the_hubs(hub_world: World) -> None:
+    service = await hub_world.service("desk")
+    hub = partyline_client.Hub(hub_world.hub.url, service.key)
+    service.endpoint.secret = (await asyncio.to_thread(hub.connect, NUMBER))["signing_secret"]
+    await asyncio.to_thread(hub.connect, NUMBER, endpoint_url=service.endpoint.url, on_exhausted="hold")
+    await hub_world.customer(MIA).says("Where is my order?")
+
+    page = await asyncio.to_thread(hub.events, limit=100)
+    assert [event.type for event in page.events] == ["service.connected", "channel.parent_changed", "message.received"]
+    assert not page.has_more
+    assert (await asyncio.to_thread(hub.events, page.next)).events == ()
+    beginning = (await asyncio.to_thread(hub.events, limit=1)).next
+    assert await streamed(hub, service.key, beginning, 2) == list(page.events[1:])
+
+    conversation = str(page.events[-1].conversation_id)
+    ana = {"id": "ana", "name": "Ana"}
+    answers = [
+        await asyncio.to_thread(hub.reply, conversation, "Hi", agent=ana, idempotency_key="once") for _ in range(2)
+    ]
+    assert answers[0] == answers[1]
+    with pytest.raises(partyline_client.Problem) as told:
+        await asyncio.to_thread(hub.reply, conversation, "Hi", idempotency_key="k", origin="nobody")
+    assert (told.value.status, told.value.code, told.value.errors[0]["pointer"]) == (422, "invalid_request", "/origin")
+    await asyncio.to_thread(hub.replay, event_ids=[page.events[-1].id])
+    await service.endpoint.wait(lambda it: any("webhook-replay" in one.headers for one in it.deliveries))
+    await asyncio.to_thread(hub.pause, NUMBER)
+    await asyncio.to_thread(hub.resume, NUMBER, "skip")
+    await asyncio.to_thread(hub.disconnect, NUMBER)
+    with pytest.raises(partyline_client.Problem, match="409 not_connected"):
+        await asyncio.to_thread(hub.events)
+
+
+async def streamed(hub: partyline_client.Hub, key: str, position: str, count: int) -> list[partyline_client.Event]:
+    """The next events of the live stream behind a position."""
+    request, stream = partyline_client.calls.stream(position), partyline_client.EventStream(position)
+    headers = {**request.headers, "Authorization": f"Bearer {key}"}
+    found: list[Any] = []
+    async with aiohttp.ClientSession() as session, session.get(hub.url + request.path, headers=headers) as answer:
+        while len(found) < count:
+            found += [one.read() for one in stream.feed(await answer.content.readany())]
+    return found
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -355,3 +355,19 @@ async def test_b3_a_full_disk_loses_nothing_that_the_database_takes(
         assert await ask(database_url, stored) == ["0", "1"]
     async with reopened(database_url, tmp_path):
         assert [path.stat().st_size > 0 for path in (tmp_path / "spool").glob("*.spool")].count(True) == 1
+
+
+async def test_b3_what_a_process_leaves_later_is_taken_on(spool: Spool, tmp_path: Path) -> None:
+    """Also between a read and its drop, and never while its process lives."""
+    other = Spool(tmp_path)
+    other.open()
+    await other.append([entry("theirs")])
+    await spool.append([entry("ours")])
+    await spool.adopt()
+    assert [e.body for e in await spool.read()] == [b"ours"]
+    other.close()
+    await spool.adopt()
+    await spool.drop(1)
+    assert [e.body for e in await spool.read()] == [b"theirs", b"ours"]
+    assert await spool.drop(2)
+    assert len(list(tmp_path.glob("*.spool"))) == 1

@@ -1,12 +1,14 @@
 """The hub as a process of its own, to be killed and started again."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
-from collections import defaultdict
-from contextlib import suppress
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +38,10 @@ class HubProcess:
     data_dir: Path
     database_url: str | None = None
     port: int = field(default_factory=free_port)
+    arguments: tuple[str, ...] = ()
+    """More words for `serve`."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """More settings, or other ones, by their whole names."""
     _process: asyncio.subprocess.Process | None = None
 
     @property
@@ -62,9 +68,10 @@ class HubProcess:
         }
         if self.database_url:
             environment["PARTYLINE_DATABASE_URL"] = self.database_url
+        environment |= self.environment
         with self._log.open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "hub", "serve", cwd=ROOT, env=environment,
+                sys.executable, "-m", "hub", "serve", *self.arguments, cwd=ROOT, env=environment,
                 stdout=asyncio.subprocess.DEVNULL, stderr=errors,
             )  # fmt: skip
         async with aiohttp.ClientSession() as session:
@@ -74,6 +81,29 @@ class HubProcess:
     def _log(self) -> Path:
         """Where its errors go: a test that fails shows them."""
         return self.data_dir.with_name(f"{self.data_dir.name}.log")
+
+    def says(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log about an event; it must log at this level."""
+        lines = [line for line in self._log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
+        return [line for line in map(json.loads, lines) if line["event"] == event]
+
+    def workers(self) -> list[int]:
+        """Pids of the processes it runs now, if it runs several, the oldest first."""
+        ended = {line["pid"] for line in self.says("worker.ended")}
+        return [line["pid"] for line in self.says("worker.started") if line["pid"] not in ended]
+
+    async def roll(self, seconds: float = 40) -> float:
+        """Have all its processes replaced; gives the seconds it took."""
+        before = len(self.says("processes.rolled"))
+        self.tell(signal.SIGHUP)
+        await until(lambda: len(self.says("processes.rolled")) > before or self.says("processes.roll_failed"), seconds)
+        assert not self.says("processes.roll_failed"), self._log.read_text()
+        return float(self.says("processes.rolled")[-1]["seconds"])
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         assert self._process is not None
@@ -94,8 +124,24 @@ class HubProcess:
 
 def remote_world(process: HubProcess, simulator: Simulator, session: aiohttp.ClientSession) -> World:
     """The tests' usual calls, to a hub in a process of its own."""
-    hub = Hub(process.url, ADMIN, cast("Any", None), None)
+    unknown = cast("Any", None)
+    hub = Hub(process.url, ADMIN, unknown, None, unknown, unknown)
     return World(hub, simulator, session)
+
+
+@asynccontextmanager
+async def serving(process: HubProcess) -> AsyncIterator[World]:
+    """This hub, ready, with its number; killed afterwards if it still runs."""
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(make_simulator())
+        stack.push_async_callback(process.end)
+        await process.start(simulator)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        made = remote_world(process, simulator, session)
+        await register(made)
+        yield made
+        for subscriber in made.subscribers:
+            await subscriber.stop()
 
 
 def make_simulator() -> Simulator:
@@ -155,7 +201,78 @@ class Burst:
         await until(lambda: len(self.acknowledged) >= count, 60)
 
 
-async def assert_heard(service: Service, burst: Burst, seconds: float = 30) -> None:
+@dataclass
+class SteadyLoad:
+    """Customers who go on writing until told to stop, over bare sockets, and what became of each single request.
+
+    Half of them keep their connection for as long as the hub does, half open one for each message. Nothing is tried
+    again: whatever is not answered 200 is counted under its name.
+    """
+
+    port: int
+    wire: Wire
+    customers: int = 10
+    pause: float = 0.015
+    """Seconds between a customer's messages."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    acknowledged: list[str] = field(default_factory=list)
+    goodbyes: int = 0
+    """Answers that told a client to open another connection."""
+    connections: int = 0
+    _is_over: bool = False
+
+    async def run(self) -> None:
+        """Post until `stop`."""
+        await asyncio.gather(*(self._write(customer) for customer in range(self.customers)))
+
+    def stop(self) -> None:
+        """What is under way is still answered."""
+        self._is_over = True
+
+    async def reaches(self, count: int) -> None:
+        """Wait until so many are answered."""
+        await until(lambda: self.outcomes.total() >= count, 60)
+
+    async def _write(self, customer: int) -> None:
+        link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        n = 0
+        while not self._is_over:
+            words, n = f"steady {customer}/{n}", n + 1
+            body = json.dumps(envelope(value([text(words, f"4915200000{customer:03d}")]))).encode()
+            try:
+                async with asyncio.timeout(20):
+                    if link is None:
+                        link = await asyncio.open_connection("127.0.0.1", self.port)
+                        self.connections += 1
+                    status, is_last = await self._post(*link, body)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+                status, is_last = type(error).__name__, True
+            self.outcomes[status] += 1
+            if status == "200":
+                self.acknowledged.append(words)
+                self.goodbyes += is_last
+            if is_last or customer % 2:
+                link = _hang_up(link)
+            await asyncio.sleep(self.pause)
+        _hang_up(link)
+
+    async def _post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> tuple[str, bool]:
+        """One request; gives the answer's status and whether it is the last on this connection."""
+        head = f"POST /webhooks/meta HTTP/1.1\r\nHost: hub\r\nContent-Length: {len(body)}\r\n"
+        head += f"Content-Type: application/json\r\nX-Hub-Signature-256: {self.wire.meta_signature(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        fields = {name.lower(): field.strip() for name, _, field in (line.partition(":") for line in lines)}
+        await reader.readexactly(int(fields["content-length"]))
+        return first.split()[1], fields.get("connection") == "close"
+
+
+def _hang_up(link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:
+    if link:
+        link[1].close()
+
+
+async def assert_heard(service: Service, burst: Burst | SteadyLoad, seconds: float = 30) -> None:
     """Everything acknowledged arrived, in order per conversation; repeats carry the same id and say the same."""
     wanted = set(burst.acknowledged)
 
@@ -164,14 +281,16 @@ async def assert_heard(service: Service, burst: Burst, seconds: float = 30) -> N
 
     await service.endpoint.wait(lambda me: wanted <= words_of(me), seconds)
     first: dict[str, str] = {}
+    seen: set[str] = set()
     heard: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for delivery in service.endpoint.of("message.received"):
         words, conversation = delivery.data["message"]["text"], delivery.data["conversation"]
         if delivery.id in first:
             assert first[delivery.id] == words
             continue
-        assert words not in first.values(), f"{words} came under two ids"
+        assert words not in seen, f"{words} came under two ids"
         first[delivery.id] = words
+        seen.add(words)
         heard[conversation["id"]].append((conversation["sequence"], words))
     for entries in heard.values():
         assert [sequence for sequence, _ in entries] == list(range(1, len(entries) + 1))

@@ -28,6 +28,8 @@ class Subscriber:
 
     secret: str = ""
     answer: Callable[[Delivery], int] = lambda _: 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
     deliveries: list[Delivery] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     url: str = ""
@@ -63,7 +65,7 @@ class Subscriber:
         if status < 300:
             self.deliveries.append(delivery)
             self._changed.set()
-        return web.Response(status=status)
+        return web.Response(status=status, headers=self.headers, body=self.body)
 
     def of(self, kind: str) -> list[Delivery]:
         """Deliveries of one event type, in order of arrival."""

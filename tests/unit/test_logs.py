@@ -116,7 +116,15 @@ def test_no_whole_phone_number_wherever_it_stands(lines: Lines, around: str, num
     assert "could not reach" in text
 
 
-@pytest.mark.parametrize("key", [new_api_key(), "whsec_" + "aB3/+=" * 7, "Bearer EAAGm0PX4ZCpsBA", "bearer abc.def-g"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(new_api_key(), id="an api key"),
+        "whsec_" + "aB3/+=" * 7,
+        "Bearer EAAGm0PX4ZCpsBA",
+        "bearer abc.def-g",
+    ],
+)
 def test_no_key_wherever_it_stands(lines: Lines, key: str) -> None:
     said = f"called with {key}, and failed"
     logger().warning(said, problem=said, headers={"x": said})

@@ -20,7 +20,8 @@ HEAD = """\
 """
 
 FIXED = {
-    "HOST", "PORT", "PUBLIC_URL", "DATABASE_URL", "DATA_DIR", "ADMIN_KEY", "SECRET_KEYS", "ROLES", "LOG_LEVEL",
+    "HOST", "PORT", "PUBLIC_URL", "DATABASE_URL", "DATA_DIR", "ADMIN_KEY", "SECRET_KEYS", "ROLES", "PROCESSES",
+    "LOG_LEVEL",
     "LOG_FORMAT", "META_APP_SECRETS", "META_VERIFY_TOKEN", "META_ACCESS_TOKEN", "META_API_URL", "TWILIO_ACCOUNT_SID",
     "TWILIO_AUTH_TOKEN", "TWILIO_API_URL", "ALLOW_PRIVATE_ENDPOINTS",
 }  # fmt: skip
@@ -140,6 +141,7 @@ def test_an_empty_value_is_none(monkeypatch: pytest.MonkeyPatch, name: str) -> N
     [
         ("PORT", "99999"),
         ("PORT", "http"),
+        ("PROCESSES", "0"),
         ("ROLES", "gateway,cook"),
         ("ROLES", ","),
         ("LOG_LEVEL", "loud"),

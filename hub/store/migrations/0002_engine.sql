@@ -2,7 +2,8 @@
 
 -- Subscriptions ------------------------------------------------------------------------------------------------------
 
--- run goes up with every resume: what a dispatcher still writes of an earlier run is told apart. start_positions: where
+-- run goes up when what waited is skipped, and when the subscription ends: what a dispatcher still writes of an earlier
+-- run is told apart. start_positions: where
 -- the subscription began to hear, per shard (A10).
 alter table subscription
     add column run integer not null default 0,
@@ -35,14 +36,28 @@ create table dispatcher (
     expires_at timestamptz not null
 ) with (fillfactor = 50);
 
--- A shard is leased as long as its owner's lease lasts. The epoch goes up with every change of owner.
+-- A shard is leased as long as its owner's lease lasts. The epoch goes up with every change of owner. The shard's
+-- cursors tell all that is in `delivered` up to the checkpoint; what came later is read there by who takes over.
 drop table shard_lease;
 create table shard_lease (
     shard smallint primary key check (shard between 0 and 63),
     owner integer,
-    epoch bigint not null default 0
+    epoch bigint not null default 0,
+    checkpoint bigint not null default 0
 ) with (fillfactor = 50);
 insert into shard_lease (shard) select generate_series(0, 63);
+
+-- Deliveries that were accepted, a row per flush whatever the number of subscribers: `entries` packs which subscription
+-- got which event, with HTTP status and milliseconds. Attempts that failed are rows of `attempt`.
+create table delivered (
+    id bigint generated always as identity primary key,
+    owner integer not null,
+    at timestamptz not null default now(),
+    entries bytea not null
+);
+alter table attempt add constraint attempt_outcome check (outcome in ('refused', 'failed', 'gone'));
+-- What is done above the position: with it, a cursor tells everything.
+alter table cursor add column done bigint[] not null default '{}';
 
 -- What a dispatcher sees of a subscription just now; of all its dispatchers together it is the whole truth.
 create table delivery_state (
@@ -174,20 +189,22 @@ create trigger roster_changed after insert or update on replay for each statemen
 
 -- Progress -----------------------------------------------------------------------------------------------------------
 
--- Writes down what a dispatcher did, in one transaction that nobody can get between: nothing is stored of shards that
--- are no longer the caller's at the epoch it knows, and those are given back. Cursors never move back.
+-- Writes down what a dispatcher did, in one transaction that nobody can get between: all of it, or nothing where one of
+-- the shards is no longer the caller's at the epoch it knows; those are given back. Cursors never move back. With
+-- `checkpoint_shards`, their cursors are complete up to what was delivered until now. Locks in the order replay_shard,
+-- cursor, parked_lane, dead_letter, as everywhere.
 create function record_progress(
-    me integer, shards smallint[], epochs bigint[],
+    me integer, shards smallint[], epochs bigint[], delivered_entries bytea,
     attempt_subscriptions uuid[], attempt_shards smallint[], attempt_events bigint[], attempt_times timestamptz[],
     outcomes text[], http_statuses integer[], durations integer[], details text[],
-    cursor_subscriptions uuid[], cursor_shards smallint[], positions bigint[],
+    cursor_subscriptions uuid[], cursor_shards smallint[], positions bigint[], dones text[],
     parked_subscriptions uuid[], parked_runs integer[], parked_lanes uuid[], parked_shards smallint[],
     parked_firsts bigint[], parked_attempts integer[], parked_dues double precision[], parked_errors text[],
-    freed_subscriptions uuid[], freed_lanes uuid[], freed_shards smallint[],
-    dead_subscriptions uuid[], dead_shards smallint[], dead_events bigint[], dead_attempts integer[], dead_errors text[],
+    freed_subscriptions uuid[], freed_lanes uuid[],
+    dead_subscriptions uuid[], dead_events bigint[], dead_attempts integer[], dead_errors text[],
     replay_ids uuid[], replay_shards smallint[], replay_positions bigint[], replay_delivered bigint[],
-    replay_failed bigint[], replay_finished boolean[], revived_subscriptions uuid[], revived_shards smallint[],
-    revived_events bigint[]
+    replay_failed bigint[], replay_finished boolean[], revived_subscriptions uuid[], revived_events bigint[],
+    checkpoint_shards smallint[]
 ) returns smallint[] language plpgsql volatile as $$
 declare
     lost smallint[];
@@ -197,28 +214,35 @@ begin
         select k.shard from unnest(shards, epochs) k (shard, epoch)
         where not exists (
             select from shard_lease l where l.shard = k.shard and l.owner = me and l.epoch = k.epoch));
-
-    insert into attempt (subscription_id, shard, event_id, at, outcome, http_status, duration_ms, detail)
-    select a.* from unnest(attempt_subscriptions, attempt_shards, attempt_events, attempt_times, outcomes, http_statuses,
-                           durations, details)
-                    a (subscription_id, shard, event_id, at, outcome, http_status, duration_ms, detail)
-    where a.shard <> all(lost);
-
-    if cardinality(dead_events) > 0 then
-        insert into dead_letter (subscription_id, event_id, attempts, last_error)
-        select d.subscription_id, d.event_id, d.attempts, d.error
-        from unnest(dead_subscriptions, dead_shards, dead_events, dead_attempts, dead_errors)
-             d (subscription_id, shard, event_id, attempts, error)
-        where d.shard <> all(lost)
-        on conflict (subscription_id, event_id) do update
-            set attempts = excluded.attempts, last_error = excluded.last_error, at = now();
-    end if;
-    if cardinality(revived_events) > 0 then
-        delete from dead_letter d
-        using unnest(revived_subscriptions, revived_shards, revived_events) r (subscription_id, shard, event_id)
-        where d.subscription_id = r.subscription_id and d.event_id = r.event_id and r.shard <> all(lost);
+    if cardinality(lost) > 0 then
+        return lost;
     end if;
 
+    if delivered_entries is not null then
+        insert into delivered (owner, entries) values (me, delivered_entries);
+    end if;
+    if cardinality(attempt_events) > 0 then
+        insert into attempt (subscription_id, shard, event_id, at, outcome, http_status, duration_ms, detail)
+        select * from unnest(attempt_subscriptions, attempt_shards, attempt_events, attempt_times, outcomes,
+                             http_statuses, durations, details);
+    end if;
+    if cardinality(replay_ids) > 0 then
+        update replay_shard r
+        set position = greatest(r.position, least(p.position, r.upto)), delivered = r.delivered + p.delivered,
+            failed = r.failed + p.failed, finished_at = case when p.is_finished then now() end
+        from unnest(replay_ids, replay_shards, replay_positions, replay_delivered, replay_failed, replay_finished)
+             p (replay_id, shard, position, delivered, failed, is_finished)
+        where r.replay_id = p.replay_id and r.shard = p.shard and r.finished_at is null;
+    end if;
+    if cardinality(positions) > 0 then
+        update cursor c set position = p.position, done = p.done::bigint[]
+        from unnest(cursor_subscriptions, cursor_shards, positions, dones) p (subscription_id, shard, position, done)
+        where c.subscription_id = p.subscription_id and c.shard = p.shard and c.position <= p.position;
+    end if;
+    if cardinality(freed_lanes) > 0 then
+        delete from parked_lane p using unnest(freed_subscriptions, freed_lanes) f (subscription_id, lane)
+        where p.subscription_id = f.subscription_id and p.lane = f.lane;
+    end if;
     if cardinality(parked_lanes) > 0 then
         insert into parked_lane (subscription_id, run, lane, shard, first_event_id, attempts, next_attempt_at, last_error)
         select p.subscription_id, p.run, p.lane, p.shard, p.first_event_id, p.attempts,
@@ -227,31 +251,23 @@ begin
                     parked_dues, parked_errors)
              p (subscription_id, run, lane, shard, first_event_id, attempts, due, error)
         join subscription u on u.id = p.subscription_id and u.run = p.run
-        where p.shard <> all(lost)
         on conflict (subscription_id, lane) do update
             set first_event_id = excluded.first_event_id, attempts = excluded.attempts, run = excluded.run,
                 next_attempt_at = excluded.next_attempt_at, last_error = excluded.last_error;
     end if;
-    if cardinality(freed_lanes) > 0 then
-        delete from parked_lane p
-        using unnest(freed_subscriptions, freed_lanes, freed_shards) f (subscription_id, lane, shard)
-        where p.subscription_id = f.subscription_id and p.lane = f.lane and f.shard <> all(lost);
+    if cardinality(dead_events) > 0 then
+        insert into dead_letter (subscription_id, event_id, attempts, last_error)
+        select * from unnest(dead_subscriptions, dead_events, dead_attempts, dead_errors)
+        on conflict (subscription_id, event_id) do update
+            set attempts = excluded.attempts, last_error = excluded.last_error, at = now();
     end if;
-
-    if cardinality(positions) > 0 then
-        update cursor c set position = p.position
-        from unnest(cursor_subscriptions, cursor_shards, positions) p (subscription_id, shard, position)
-        where c.subscription_id = p.subscription_id and c.shard = p.shard and c.position < p.position
-          and p.shard <> all(lost);
+    if cardinality(revived_events) > 0 then
+        delete from dead_letter d using unnest(revived_subscriptions, revived_events) r (subscription_id, event_id)
+        where d.subscription_id = r.subscription_id and d.event_id = r.event_id;
     end if;
-
-    if cardinality(replay_ids) > 0 then
-        update replay_shard r
-        set position = greatest(r.position, least(p.position, r.upto)), delivered = r.delivered + p.delivered,
-            failed = r.failed + p.failed, finished_at = case when p.is_finished then coalesce(r.finished_at, now()) end
-        from unnest(replay_ids, replay_shards, replay_positions, replay_delivered, replay_failed, replay_finished)
-             p (replay_id, shard, position, delivered, failed, is_finished)
-        where r.replay_id = p.replay_id and r.shard = p.shard and r.finished_at is null and p.shard <> all(lost);
+    if checkpoint_shards is not null then
+        update shard_lease l set checkpoint = coalesce((select max(d.id) from delivered d), 0)
+        where l.owner = me and l.shard = any(checkpoint_shards);
     end if;
     return lost;
 end $$;
