@@ -29,6 +29,17 @@ def conversation(conversation_id: UUID, medium: str) -> dict[str, Any]:
     return {"id": public_id("cnv", conversation_id), "medium": medium}
 
 
+def message_frame(e164: str, channel_id: UUID, conversation_id: UUID, medium: str, of: Contact) -> str:
+    """The JSON of a `message.received` event's data up to its message: that and a closing brace are missing."""
+    data = {
+        "number": e164,
+        "channel_id": public_id("chn", channel_id),
+        "conversation": conversation(conversation_id, medium),
+        "contact": contact(of),
+    }
+    return f'{orjson.dumps(data).decode()[:-1]},"message":'
+
+
 def message(row: Mapping[str, Any], statuses: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """A stored message."""
     view: dict[str, Any] = {

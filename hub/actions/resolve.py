@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
+from hub.actions import describe
 from hub.domain.addresses import MATCHED_TYPES, Address, AddressType
-from hub.domain.ids import new_id
+from hub.domain.ids import new_id, shard_of
 from hub.store import contacts, conversations
 from hub.store.contacts import Contact, MatchKey
 from hub.store.conversations import ConversationDraft, ConversationKey, ConversationRef
@@ -25,10 +26,15 @@ _REMEMBERED: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A conversation and whom it is with, good while the conversation's generation stands."""
+    """A conversation and whom it is with, good while the conversation's generation stands.
+
+    `frame` is the JSON of its events up to the message: no part of it changes as long as the rest does not.
+    """
 
     conversation: ConversationRef
     contact: Contact
+    shard: int
+    frame: str
 
 
 @dataclass(slots=True)
@@ -79,6 +85,7 @@ def reply_address(customer: Customer) -> Address:
 async def resolve(conn: Connection, wants: Sequence[tuple[Route, Customer]]) -> dict[ThreadKey, Thread]:
     """Find or make the contact of each customer and its conversation in every channel of the route."""
     people = await _resolve_contacts(conn, {identity(customer): customer for _, customer in wants})
+    numbers = {route.number_id: route.e164 for route, _ in wants}
     drafts: dict[ThreadKey, ConversationDraft] = {}
     for route, customer in wants:
         contact_id = people[identity(customer)].id
@@ -87,7 +94,14 @@ async def resolve(conn: Connection, wants: Sequence[tuple[Route, Customer]]) -> 
                 new_id(), route.number_id, channel.id, route.medium, contact_id, reply_address(customer)
             )
     found: dict[ConversationKey, ConversationRef] = await conversations.find_or_add(conn, drafts.values())
-    return {key: Thread(found[draft.key], people[key[2]]) for key, draft in drafts.items()}
+    return {
+        key: _thread(found[draft.key], people[key[2]], draft, numbers[draft.number_id]) for key, draft in drafts.items()
+    }
+
+
+def _thread(conversation: ConversationRef, contact: Contact, draft: ConversationDraft, e164: str) -> Thread:
+    frame = describe.message_frame(e164, draft.channel_id, conversation.id, draft.medium, contact)
+    return Thread(conversation, contact, shard_of(conversation.id), frame)
 
 
 async def _resolve_contacts(conn: Connection, customers: dict[Identity, Customer]) -> dict[Identity, Contact]:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Collection, Iterable
 
-from hub.fanout.lanes import Changes, Lanes
+from hub.fanout.lane import Changes
+from hub.fanout.lanes import Lanes
 from hub.fanout.outlet import Outlet, Report
 from hub.fanout.receivers import Receiver
 from hub.store.deliveries import CursorRow, DeadRow, ParkedRow, Progress, ReplayRow

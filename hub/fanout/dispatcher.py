@@ -20,7 +20,8 @@ from hub.actions.pausing import pause
 from hub.domain.events import ROSTER_EVENTS, Event
 from hub.fanout.books import Books
 from hub.fanout.client import DeliveryClient
-from hub.fanout.lanes import PAGE, WINDOW, ReplayRun
+from hub.fanout.lane import ReplayRun
+from hub.fanout.lanes import PAGE, WINDOW
 from hub.fanout.outlet import Outlet, Permit
 from hub.fanout.receivers import Receiver, Roster, load_roster
 from hub.store import deliveries, event_log, leases

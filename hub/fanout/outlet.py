@@ -16,7 +16,8 @@ from hub.domain.events import Event
 from hub.domain.ids import event_id, public_id
 from hub.domain.signing import sign
 from hub.fanout.client import Answer, DeliveryClient
-from hub.fanout.lanes import Job, Lanes
+from hub.fanout.lane import Job
+from hub.fanout.lanes import Lanes
 from hub.fanout.receivers import Receiver
 from hub.store.deliveries import Attempt, Delivered, State, Tally
 

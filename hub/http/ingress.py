@@ -1,15 +1,18 @@
 """The providers' side: verify, parse, store, and only then answer (rules B1 to B5)."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
+from time import time
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
 from prometheus_client import Counter
 
 from hub.actions.arrivals import Arrival
 from hub.domain.errors import Unavailable
-from hub.http.context import CONTEXT, Context
+from hub.http.context import Context
 from hub.store.spool import Spooled
 from providers.base import Handshake, Route, WebhookRequest
 
@@ -23,9 +26,42 @@ WEBHOOKS = Counter("partyline_webhooks", "Provider webhooks by how they were ans
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def webhook(provider: str, route: Route) -> Handler:
+class _Taken(web.Response):
+    """The answer to every webhook that was taken in, in bytes made once a second: a fresh `Response` costs more than
+    verifying a signature. Only for HTTP/1.1 connections that stay open; nothing about it may be changed.
+    """
+
+    def __init__(self, body: bytes, content_type: str) -> None:
+        super().__init__(body=body, content_type=content_type)
+        lines = ("HTTP/1.1 200 OK", f"Content-Type: {content_type}", f"Content-Length: {len(body)}", "Date: ")
+        self._head = "\r\n".join(lines).encode()
+        self._rest = body
+        self._second = 0
+        self._wire = b""
+
+    @property
+    def keep_alive(self) -> bool:
+        """The connection stays open."""
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Write all of it."""
+        now = int(time())
+        if now != self._second:
+            self._second = now
+            self._wire = b"%b%b\r\n\r\n%b" % (self._head, formatdate(now, usegmt=True).encode(), self._rest)
+        if request.transport is not None:
+            request.transport.write(self._wire)
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+
+def webhook(provider: str, route: Route, context: Context) -> Handler:
     """The handler of one webhook path."""
-    taken = WEBHOOKS.labels(provider, "200")
+    taken, answer = WEBHOOKS.labels(provider, "200"), _Taken(route.answer, route.content_type)
+    take_in = _store if route.repeats else _store_or_spool
 
     async def handle(request: web.Request) -> web.Response:
         body = await _body(request)
@@ -37,10 +73,12 @@ def webhook(provider: str, route: Route) -> Handler:
             WEBHOOKS.labels(provider, "403").inc()
             log.warning("webhook.rejected", provider=provider, path=route.path)
             return web.Response(status=403)
-        if not await _take_in(request.app[CONTEXT], provider, route, incoming):
+        if not await take_in(context, provider, route, incoming):
             WEBHOOKS.labels(provider, "503").inc()
             return web.Response(status=503, headers={"Retry-After": _RETRY_AFTER})
         taken.inc()
+        if request.keep_alive and request.version == HttpVersion11 and not context.is_stopping.is_set():
+            return answer
         return web.Response(body=route.answer, content_type=route.content_type)
 
     return handle
@@ -57,6 +95,9 @@ def _headers(request: web.Request) -> Mapping[str, str]:
 
 async def _body(request: web.Request) -> bytes | None:
     """The raw bytes; None where there are too many, then unread if their number was announced."""
+    if request.content.is_eof():  # all of it came along with the headers, as most do
+        body = request.content.read_nowait()
+        return body if len(body) <= MAX_BODY else None
     if (request.content_length or 0) > MAX_BODY:
         return None
     try:
@@ -65,10 +106,8 @@ async def _body(request: web.Request) -> bytes | None:
         return None
 
 
-async def _take_in(context: Context, provider: str, route: Route, incoming: WebhookRequest) -> bool:
+async def _store_or_spool(context: Context, provider: str, route: Route, incoming: WebhookRequest) -> bool:
     """Make it durable, in the database or in the spool; False where neither could (B3)."""
-    if route.repeats:
-        return await _store(context, provider, route, incoming)
     is_first = context.spool.is_empty
     if is_first and await _store(context, provider, route, incoming):
         return True
@@ -79,6 +118,7 @@ async def _take_in(context: Context, provider: str, route: Route, incoming: Webh
 
 
 async def _store(context: Context, provider: str, route: Route, incoming: WebhookRequest) -> bool:
+    """Make it durable in the database; False where it could not (B3)."""
     try:
         await context.intake.submit([Arrival(item, provider, incoming, route) for item in route.parse(incoming)])
     except Unavailable as error:
@@ -112,6 +152,6 @@ def handshake(offered: Handshake) -> Handler:
 def add_routes(app: web.Application, context: Context) -> None:
     """Put every provider's paths into the application."""
     for provider, route in context.routes.values():
-        app.router.add_post(route.path, webhook(provider, route))
+        app.router.add_post(route.path, webhook(provider, route, context))
     for offered in context.handshakes:
         app.router.add_get(offered.path, handshake(offered))

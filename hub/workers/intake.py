@@ -1,14 +1,15 @@
 """The micro-batcher: webhooks wait while a transaction runs, then go into the next one all together.
 
 One flusher per process, window 0: the next batch starts as soon as the last has committed. Nothing is acknowledged
-before its transaction is (rule B3).
+before its transaction is (rule B3). What can be done for the next batch is done while the database works on the last:
+its messages are made ready as they come, and callers are told after the next statement was sent.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -17,7 +18,7 @@ from prometheus_client import Counter, Histogram
 from hub.actions.arrivals import Arrival, quarantined
 from hub.actions.receive import Received, receive
 from hub.actions.resolve import Directory, match_keys
-from hub.actions.take_messages import Batch, add_webhook, store
+from hub.actions.take_messages import Batch, Placed, add_webhook, outcome_of, store
 from hub.domain.errors import Unavailable
 from hub.domain.events import Event
 from hub.store.contacts import MatchKey
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 
 MAX_BATCH: Final = 500
 """Items in one transaction: bounds how long one flush may take."""
+_FRESH: Final = timedelta(milliseconds=50)
+"""What was made ready longer ago than this is made anew: its messages bear the time it was begun."""
 _RETRIES: Final = 5
 _GRACE: Final = 2.0
 
@@ -43,13 +46,24 @@ FLUSH = Histogram(
 @dataclass(slots=True)
 class _Waiting:
     arrivals: Sequence[Arrival]
-    done: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    done: "asyncio.Future[None]"
 
 
 @dataclass(slots=True)
-class _Plain:
+class _Load:
+    """What goes into one transaction: plain messages of known customers in one statement, and the rest.
+
+    A customer's webhooks stay in order: whoever has something in the rest has everything after it there, too.
+    `learned` is the state of the process's memory that it was made with.
+    """
+
+    batch: Batch
+    learned: int
     waiting: list[_Waiting] = field(default_factory=list)
-    batch: Batch = field(default_factory=Batch)
+    plain: list[_Waiting] = field(default_factory=list)
+    rest: list[_Waiting] = field(default_factory=list)
+    items: int = 0
+    elsewhere: set[MatchKey] = field(default_factory=set)
 
 
 class Intake:
@@ -58,21 +72,26 @@ class Intake:
     def __init__(self, database: Database, publish: Callable[[Sequence[Event]], None], *, queue_limit: int) -> None:
         self._database = database
         self._publish = publish
-        self._queue: deque[_Waiting] = deque()
         self._limit = queue_limit
         self._wake = asyncio.Event()
         self._directory = Directory()
         self._roster = Roster()
+        self._learned = 0
+        self._load = self._new_load()
+        self._queue: deque[_Waiting] = deque()
         self._link: Dedicated | None = None
 
     async def submit(self, arrivals: Sequence[Arrival]) -> None:
         """Return once all of them are stored or quarantined. Raises `Unavailable`: then none of them is."""
         if not arrivals:
             return
-        if len(self._queue) >= self._limit:
+        if len(self._load.waiting) + len(self._queue) >= self._limit:
             raise Unavailable("too many webhooks are waiting for the database")
-        waiting = _Waiting(arrivals)
-        self._queue.append(waiting)
+        waiting = _Waiting(arrivals, asyncio.get_running_loop().create_future())
+        if self._queue or not self._has_room(waiting):
+            self._queue.append(waiting)
+        else:
+            self._put(waiting)
         self._wake.set()
         await waiting.done
 
@@ -82,93 +101,127 @@ class Intake:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._queue:
-                    await self._flush(self._next_batch())
+                while self._load.waiting:
+                    await self._flush(self._next_load())
         finally:
             await self._disconnect()
 
     async def drain(self) -> None:
         """Wait until nothing is queued, within the time a shutdown has: whoever is not answered tries again."""
-        pending = [waiting.done for waiting in self._queue]
+        pending = [waiting.done for waiting in (*self._load.waiting, *self._queue)]
         if pending:
             await asyncio.wait(pending, timeout=_GRACE)
 
-    def _next_batch(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
-        size = 0
-        while self._queue and (not batch or size + len(self._queue[0].arrivals) <= MAX_BATCH):
-            waiting = self._queue.popleft()
-            batch.append(waiting)
-            size += len(waiting.arrivals)
-        return batch
+    # What goes into a transaction
 
-    async def _flush(self, batch: list[_Waiting]) -> None:
-        """Store what waits: plain messages of known customers in one statement, all else in one transaction."""
+    def _new_load(self) -> _Load:
+        return _Load(Batch(datetime.now(UTC), self._roster.version), self._learned)
+
+    def _next_load(self) -> _Load:
+        """What is ready, made anew where it was made long ago, or with what is not true any more."""
+        load, self._load = self._load, self._new_load()
+        if load.learned != self._learned or self._load.batch.at - load.batch.at > _FRESH:
+            stale, load = load, self._new_load()
+            for waiting in stale.waiting:
+                self._add(load, waiting)
+        while self._queue and self._has_room(self._queue[0]):
+            self._put(self._queue.popleft())
+        return load
+
+    def _put(self, waiting: _Waiting) -> None:
+        if not self._load.waiting:
+            self._load = self._new_load()
+        self._add(self._load, waiting)
+
+    def _has_room(self, waiting: _Waiting) -> bool:
+        return not self._load.waiting or self._load.items + len(waiting.arrivals) <= MAX_BATCH
+
+    def _add(self, load: _Load, waiting: _Waiting) -> None:
+        load.waiting.append(waiting)
+        load.items += len(waiting.arrivals)
+        if add_webhook(load.batch, self._roster, self._directory, waiting.arrivals, load.elsewhere):
+            load.plain.append(waiting)
+            return
+        load.rest.append(waiting)
+        for arrival in waiting.arrivals:
+            if not isinstance(arrival.item, Unparsed):
+                load.elsewhere |= match_keys(arrival.item.customer)
+
+    # Storing it
+
+    async def _flush(self, load: _Load) -> None:
         with FLUSH.time():
             try:
-                plain, rest = self._part(batch)
-                if plain.waiting:
-                    await self._store_plain(plain)
-                    _answer(plain.waiting)
-                if rest:
-                    await self._store(rest)
-                    _answer(rest)
+                if load.plain:
+                    await self._flush_plain(load)
+                if load.rest:
+                    await self._store(load.rest)
             except asyncio.CancelledError:
-                for waiting in batch:
+                for waiting in load.waiting:
                     waiting.done.cancel()
                 raise
             except Exception as error:
                 if not isinstance(error, Unavailable):
-                    log.exception("ingest.failed", webhooks=len(batch))
-                await self._refuse(batch, error)
+                    log.exception("ingest.failed", webhooks=len(load.waiting))
+                await self._refuse(load, error)
 
-    async def _refuse(self, batch: list[_Waiting], error: Exception) -> None:
-        """Nothing of the rest of this batch is stored; neither may be what came after it, or it would overtake (B6)."""
+    async def _refuse(self, load: _Load, error: Exception) -> None:
+        """Nothing of the rest of this load is stored; neither may be what came after it, or it would overtake (B6)."""
         refusal = error if isinstance(error, Unavailable) else Unavailable("the batch could not be stored")
-        refused = [*batch, *self._queue]
+        refused = [*load.waiting, *self._load.waiting, *self._queue]
+        self._load = self._new_load()
         self._queue.clear()
         for waiting in refused:
             if not waiting.done.done():
                 waiting.done.set_exception(refusal)
         await self._disconnect()
 
-    def _part(self, batch: list[_Waiting]) -> tuple["_Plain", list[_Waiting]]:
-        """Part the batch; a customer's webhooks stay in order, so whoever waits in the rest waits there entirely."""
-        plain, rest, now = _Plain(), [], datetime.now(UTC)
-        elsewhere: set[MatchKey] = set()
-        for waiting in batch:
-            if add_webhook(plain.batch, self._roster, self._directory, waiting.arrivals, elsewhere, now):
-                plain.waiting.append(waiting)
-            else:
-                rest.append(waiting)
-                for arrival in waiting.arrivals:
-                    if not isinstance(arrival.item, Unparsed):
-                        elsewhere |= match_keys(arrival.item.customer)
-        return plain, rest
-
-    async def _store_plain(self, plain: "_Plain") -> None:
+    async def _flush_plain(self, load: _Load) -> None:
+        """Store in one statement, or the long way where what the process remembers turns out not to be true."""
         link = await self._connected()
         try:
             async with translated():
-                taken = await store(link.conn, self._roster, plain.batch, datetime.now(UTC))
+                placed = await store(link.conn, load.batch)
         except (OutOfDate, TryAgain, BadData):
-            self._roster.version = -1
-            await self._store(plain.waiting)
+            self._forget_roster()
+            await self._store(load.plain)
             return
-        self._publish(taken.events)
-        ITEMS.labels("taken").inc(taken.fresh)
-        ITEMS.labels("duplicate").inc(taken.duplicates)
+        if load.rest:
+            self._finish(load, placed)
+        else:  # the next load is on its way before this one's callers are told
+            asyncio.get_running_loop().call_soon(self._finish, load, placed)
+
+    def _finish(self, load: _Load, placed: Placed) -> None:
+        """Hand on the events of what is durable now, and tell everybody whose webhook it is."""
+        try:
+            events, fresh = outcome_of(load.batch, placed)
+            self._publish(events)
+            ITEMS.labels("taken").inc(fresh)
+            ITEMS.labels("duplicate").inc(load.batch.messages - fresh)
+        finally:
+            _answer(load.plain)
 
     async def _store(self, part: list[_Waiting]) -> None:
         """The long way; what it found out is remembered for the short one."""
         arrivals = [arrival for waiting in part for arrival in waiting.arrivals]
         result = await self._receive(arrivals)
-        self._directory.learn(result.learned)
-        if self._roster.version != result.roster.version:
-            self._roster = result.roster
-        self._roster.routes |= result.roster.routes
+        self._learn(result)
         self._publish(result.events)
         self._count(result)
+        _answer(part)
+
+    def _learn(self, result: Received) -> None:
+        if self._roster.version != result.roster.version:
+            self._roster = Roster(result.roster.version)
+            self._learned += 1
+        if result.learned or result.roster.routes.keys() - self._roster.routes.keys():
+            self._learned += 1
+        self._directory.learn(result.learned)
+        self._roster.routes |= result.roster.routes
+
+    def _forget_roster(self) -> None:
+        self._roster = Roster()
+        self._learned += 1
 
     async def _receive(self, arrivals: Sequence[Arrival]) -> Received:
         for _ in range(_RETRIES):

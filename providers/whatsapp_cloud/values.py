@@ -24,12 +24,17 @@ _MAX_INT: Final = 2**64 - 1
 
 
 def load(body: bytes) -> tuple[Any, bool]:
-    """The document in a body, and whether its items need care (see `settle`). Raises ValueError or RecursionError."""
+    """The document in a body, and whether its texts need care (see `settle`). Raises ValueError or RecursionError."""
     try:
-        return orjson.loads(body), b"u0000" in body or body.count(b"{") + body.count(b"[") > MAX_DEPTH
+        return orjson.loads(body), b"\\" in body and b"u0000" in body
     except orjson.JSONDecodeError:
         # The standard library also takes lone surrogates, NaN and a byte order mark.
         return json.loads(body), True
+
+
+def may_be_deep(body: bytes) -> bool:
+    """Whether anything in a body may be deeper than `MAX_DEPTH`."""
+    return body.count(b"{") + body.count(b"[") > MAX_DEPTH
 
 
 def settle(value: Any) -> Any:

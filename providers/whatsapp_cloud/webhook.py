@@ -8,14 +8,17 @@ what this version has no use for is kept, to be replayed by one that has.
 import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from providers.base import Item, Unparsed, WebhookRequest
 from providers.whatsapp_cloud.batch import FRAME, Change, open_change, unparsed_bytes, wrap
 from providers.whatsapp_cloud.messages import read_echo, read_message, read_standby, read_standby_echo
+from providers.whatsapp_cloud.plain import read_plain
 from providers.whatsapp_cloud.statuses import read_status
-from providers.whatsapp_cloud.values import MAX_DEPTH, errors_of, is_deeper, load, settle
+from providers.whatsapp_cloud.values import MAX_DEPTH, errors_of, is_deeper, load, may_be_deep, settle
+
+_JSON: Final = "application/json"
 
 Reader = Callable[[dict[str, Any], Change, bool], Item]
 Found = tuple[Item, Callable[[], bytes]]
@@ -30,9 +33,16 @@ def verify(request: WebhookRequest, secrets: Sequence[str]) -> bool:
     is_ours = False
     for secret in secrets:
         if secret:  # anybody can sign with an empty secret
-            digest = hmac.new(secret.encode("utf-8", "surrogatepass"), request.body, hashlib.sha256)
+            digest = _keyed(secret).copy()
+            digest.update(request.body)
             is_ours |= hmac.compare_digest(f"sha256={digest.hexdigest()}", signature)
     return is_ours
+
+
+@lru_cache(64)
+def _keyed(secret: str) -> "hmac.HMAC":
+    """The start of every signature with this secret."""
+    return hmac.new(secret.encode("utf-8", "surrogatepass"), digestmod=hashlib.sha256)
 
 
 def answer_handshake(query: Mapping[str, str], verify_token: str | None) -> str | None:
@@ -51,11 +61,14 @@ def parse(request: WebhookRequest) -> list[Item]:
         document, needs_care = load(body)
     except (ValueError, RecursionError) as error:
         return [unparsed_bytes("invalid_json", str(error), body)]
-    items = [item for item, _ in _walk(document, body, needs_care)]
+    plain = None if needs_care else read_plain(document)
+    if plain is None:
+        needs_care = needs_care or may_be_deep(body)
+    items: list[Item] = [plain] if plain else [item for item, _ in _walk(document, body, needs_care)]
     if needs_care and any(item.cleaned for item in items if not isinstance(item, Unparsed)):
         items.append(unparsed_bytes("text_cleaned", "", body, is_note=True))
     content_type = request.headers.get("content-type")
-    if content_type and content_type.partition(";")[0].strip().lower() != "application/json":
+    if content_type and content_type != _JSON and content_type.partition(";")[0].strip().lower() != _JSON:
         items.append(unparsed_bytes("content_type", content_type, body, is_note=True))
     return items
 
@@ -67,7 +80,7 @@ def envelopes(request: WebhookRequest) -> dict[str, bytes]:
     except (ValueError, RecursionError):
         return {}
     found: dict[str, bytes] = {}
-    for item, raw in _walk(document, request.body, needs_care):
+    for item, raw in _walk(document, request.body, needs_care or may_be_deep(request.body)):
         if item.key not in found:  # of items with one key the first is taken in (rule B4)
             found[item.key] = raw()
     return found

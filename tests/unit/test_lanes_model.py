@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from hub.domain.breaker import Breaker, Verdict
 from hub.domain.events import Event
-from hub.fanout.lanes import PAGE, Changes, Job, Lanes
+from hub.fanout.lane import Changes, Job
+from hub.fanout.lanes import PAGE, Lanes
 
 SHARD = 0
 LANES = [UUID(int=n * 256) for n in range(1, 5)]
