@@ -5,7 +5,7 @@ import base64
 import itertools
 import os
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -123,7 +123,7 @@ class Account:
 
     def _add(self, acknowledged: dict[str, float], deliveries: list[Delivery]) -> None:
         ids: dict[str, str] = {}
-        last: dict[str, int] = defaultdict(int)
+        last: dict[str, int] = {}
         for delivery in deliveries:
             words, conversation = delivery.data["message"]["text"], delivery.data["conversation"]
             if delivery.id in ids:
@@ -131,8 +131,9 @@ class Account:
                 self.duplicates += 1
                 continue
             ids[delivery.id] = words
-            self.reordered += conversation["sequence"] != last[conversation["id"]] + 1
-            last[conversation["id"]] = conversation["sequence"]
+            sequence = conversation["sequence"]
+            self.reordered += sequence != last.get(conversation["id"], sequence - 1) + 1
+            last[conversation["id"]] = sequence
             if words in acknowledged:
                 self.latencies.append(delivery.at - acknowledged[words])
         heard = set(ids.values())
