@@ -94,7 +94,7 @@ class Breaker:
         if self.state == "half_open":
             self.state, self.until = "open", now
 
-    def succeeded(self, lane: UUID, now: float) -> None:
+    def succeeded(self, now: float) -> None:
         """The endpoint took a delivery."""
         self.last_success = now
         if self.state != "closed" and now >= self._asked_until:

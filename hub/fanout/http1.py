@@ -48,11 +48,6 @@ class Answer:
     retry_after: float | None = None
 
     @property
-    def is_accepted(self) -> bool:
-        """Whether the event is delivered."""
-        return self.status is not None and 200 <= self.status < 300
-
-    @property
     def is_unreachable(self) -> bool:
         """Whether nobody was there who could have read the request: neither a time-out nor an answer, however bad."""
         return self.problem in _UNREACHABLE

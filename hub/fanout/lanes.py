@@ -28,7 +28,7 @@ PAGE: Final = 50
 SECOND_LOOK: Final = DELIVERY_SCHEDULE[0]
 """Seconds after which a lane is tried again whose failure may be the endpoint's; only then is it parked."""
 SOON: Final = 0.05
-"""Seconds."""
+"""Seconds until a lane is looked at again whose first event was not reached yet after a takeover."""
 QUEUE: Final = 200
 """Lanes that stand in the queue, beyond which no parked ones are read again."""
 SAVE_EVERY: Final = 100
@@ -220,7 +220,7 @@ class Lanes:
             return
         self.fronts[lane.shard].flying -= 1
         if verdict is Verdict.DELIVERED:
-            self.breaker.succeeded(lane.key, now)
+            self.breaker.succeeded(now)
             self._delivered(job, now)
         elif verdict is Verdict.GONE:
             self.breaker.given_up(now)

@@ -106,7 +106,7 @@ class Endpoint(DeliveryClient):
                 await asyncio.sleep(0)
             await self.gate.wait()
             answer = self.answers()
-            if answer.is_accepted:
+            if answer.status == 200:
                 self.ledger.accepted[lane].append(name)
                 self.ledger.log.append((self.name, url, name))
                 self.accepted += 1

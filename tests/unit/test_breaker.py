@@ -143,7 +143,7 @@ def test_g3_every_success_starts_the_count_again(failures: list[tuple[int, Verdi
     breaker = fresh()
     for lane, verdict in failures:
         assert not breaker.failed(LANES[lane], verdict, NOW, None)
-        breaker.succeeded(LANES[-1], NOW)
+        breaker.succeeded(NOW)
     assert breaker.state == "closed"
 
 
@@ -153,7 +153,7 @@ def test_g3_after_a_success_it_takes_as_many_failures_as_ever(before: int, verdi
     for round_ in range(3):
         for lane in LANES[:before]:
             assert not breaker.failed(lane, verdict, NOW, None)
-        breaker.succeeded(LANES[round_], NOW + round_)
+        breaker.succeeded(NOW + round_)
         assert breaker.last_success == NOW + round_
     for lane in LANES[:before]:
         assert not breaker.failed(lane, verdict, NOW, None)
@@ -188,7 +188,7 @@ def test_g2_an_endpoint_that_takes_others_is_not_to_blame_for_those_it_refuses()
     breaker = fresh()
     for lane in LANES[: SAME_REFUSALS - 1]:
         breaker.refused(lane, 422, NOW)
-    breaker.succeeded(LANES[30], NOW)
+    breaker.succeeded(NOW)
     assert not breaker.refused(LANES[20], 422, NOW)
 
 
@@ -200,7 +200,7 @@ def test_g3_half_open_lets_one_through_which_closes_it() -> None:
     at = probing(breaker)
     assert not breaker.may_try(at)
     assert not breaker.may_try(at + 3600)
-    breaker.succeeded(LANES[0], at)
+    breaker.succeeded(at)
     assert breaker.state == "closed"
     assert breaker.may_try(at)
 
@@ -218,7 +218,7 @@ def test_g3_each_failure_of_the_one_let_through_doubles_the_pause_up_to_the_long
         assert breaker.state == "open"
         assert 0.8 * pause - 1e-6 <= breaker.until - at <= 1.2 * pause + 1e-6
     at = probing(breaker)
-    breaker.succeeded(LANES[0], at)
+    breaker.succeeded(at)
     assert breaker.failed(LANES[0], LIMITED, at, None)
     assert 0.8 * FIRST_PAUSE - 1e-6 <= breaker.until - at <= 1.2 * FIRST_PAUSE + 1e-6
 
@@ -237,7 +237,7 @@ def test_g3_those_in_flight_when_it_opened_do_not_lengthen_the_pause() -> None:
 
 def test_g3_a_success_of_one_in_flight_when_it_opened_closes_it() -> None:
     breaker = opened()
-    breaker.succeeded(LANES[5], NOW)
+    breaker.succeeded(NOW)
     assert breaker.state == "closed"
     assert breaker.may_try(NOW)
 
@@ -295,10 +295,10 @@ def test_g3_a_success_does_not_end_the_time_that_an_endpoint_asked_for(seconds: 
     """It was in flight when another delivery was told to wait."""
     breaker = fresh()
     breaker.failed(LANES[0], LIMITED, NOW, 30.0)
-    breaker.succeeded(LANES[1], NOW + seconds)
+    breaker.succeeded(NOW + seconds)
     assert (breaker.state, breaker.until) == ("open", NOW + 30)
     at = probing(breaker)
-    breaker.succeeded(LANES[0], at)
+    breaker.succeeded(at)
     assert breaker.state == "closed"
 
 
@@ -306,7 +306,7 @@ def test_g3_nor_when_another_delivery_was_told_to_wait_for_less() -> None:
     breaker = fresh()
     breaker.failed(LANES[0], LIMITED, NOW, 30.0)
     breaker.failed(LANES[1], LIMITED, NOW + 1, 5.0)
-    breaker.succeeded(LANES[2], NOW + 10)
+    breaker.succeeded(NOW + 10)
     assert (breaker.state, breaker.until) == ("open", NOW + 30)
 
 
@@ -323,7 +323,7 @@ def test_g3_a_storm_lasts_while_the_probe_is_refused_in_the_same_way() -> None:
         assert 0.8 * pause - 1e-6 <= breaker.until - at <= 1.2 * pause + 1e-6
     assert breaker.until - NOW > 2 * REFUSAL_WINDOW
     at = probing(breaker)
-    breaker.succeeded(LANES[0], at)
+    breaker.succeeded(at)
     assert breaker.state == "closed"
 
 
@@ -385,7 +385,7 @@ def test_g3_whatever_happens_it_is_open_for_a_bounded_time_and_a_probe_that_succ
             assert breaker.state != "open"
         elif step == "success":
             was_probing = breaker.state == "half_open"
-            breaker.succeeded(lane, now)
+            breaker.succeeded(now)
             assert breaker.state in {"open", "closed"}
             assert breaker.state == "closed" or not was_probing
         elif step in {"fail", "nobody", "limit"}:
