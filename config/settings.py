@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL 15 or later; empty runs the embedded server under DATA_DIR"
     )
-    data_dir: Path = Field(Path("data"), description="embedded database, generated keys, spool")
+    data_dir: Path = Field(Path("data"), description="embedded database, generated keys, spool, uploaded files")
     admin_key: SecretStr | None = Field(None, description="operator's API key; generated under DATA_DIR when empty")
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
@@ -61,6 +61,16 @@ class Settings(BaseSettings):
     delivery_concurrency: int = Field(32, ge=1, le=1000, description="deliveries in flight per subscription")
     send_concurrency: int = Field(20, ge=1, le=100, description="sends to providers in flight per process")
     send_timeout: float = Field(30.0, gt=0, le=120, description="seconds a provider has to take a message")
+    media_max_bytes: int = Field(100 * 1024 * 1024, ge=1, description="bytes of a file that services upload, at most")
+    whatsapp_rate: float = Field(80.0, gt=0, description="messages a second a WhatsApp sender may send (rule E9)")
+    sms_rate: float = Field(10.0, gt=0, description="messages a second an SMS sender may send (rule E9)")
+    agent_per_minute: int = Field(30, ge=0, description="messages a minute of one agent; 0 is no limit (rule E3)")
+    service_per_minute: int = Field(
+        300, ge=0, description="messages a minute of all agents of one service; 0 is no limit (rule E3)"
+    )
+    new_conversations_per_hour: int = Field(
+        20, ge=0, description="conversations an hour that a service other than the parent may begin; 0 is no limit"
+    )
     ingest_queue: int = Field(10_000, ge=1, description="webhooks waiting for the database before Meta gets 503")
     secret_overlap: int = Field(86_400, ge=0, description="seconds an old signing secret stays live after rotation")
     inbound_key_days: int = Field(45, ge=30, description="days a provider item is known as seen (rule B4)")

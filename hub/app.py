@@ -19,19 +19,40 @@ from config.settings import Settings
 from hub.domain.eligibility import Rule, read_rules
 from hub.domain.endpoints import EndpointPolicy
 from hub.domain.errors import Refusal, Unavailable
+from hub.domain.limits import Limits
+from hub.domain.media_links import MediaLinks
 from hub.fanout.client import DeliveryClient
 from hub.fanout.dispatcher import Dispatcher
-from hub.http import adapter, admin, deliveries, events, health, ingress, problems
+from hub.http import (
+    admin,
+    admin_messages,
+    consents,
+    contacts,
+    conversations,
+    deliveries,
+    events,
+    handling,
+    health,
+    ingress,
+    media,
+    numbers,
+    problems,
+    read_marks,
+    sending,
+    templates,
+)
 from hub.http.context import CONTEXT, Context
 from hub.http.server import Server
 from hub.store.embedded import EmbeddedPostgres
 from hub.store.embedded_host import EmbeddedError
+from hub.store.files import Files
 from hub.store.migrate import MigrationError, list_missing, migrate
 from hub.store.pool import Database, DatabaseRefused
 from hub.store.sealing import KeyProblem, Sealer, kept_key, new_api_key, new_secret_key
 from hub.store.spool import Spool
 from hub.workers.intake import Intake
 from hub.workers.janitor import Janitor
+from hub.workers.media_desk import MediaDesk
 from hub.workers.respool import Respool
 from hub.workers.sender import Sender
 from hub.workers.supervisor import Supervisor
@@ -181,10 +202,15 @@ def admin_key(settings: Settings) -> str:
     return kept_key(settings.data_dir, "admin_key", new_api_key())
 
 
-def sealer(settings: Settings) -> Sealer:
-    """Encrypts with the configured keys, or with the one kept under DATA_DIR. Raises `KeyProblem`."""
+def secret_keys(settings: Settings) -> list[str]:
+    """The configured keys, or the one kept under DATA_DIR."""
     keys = [key.get_secret_value() for key in settings.secret_keys]
-    return Sealer(keys or [kept_key(settings.data_dir, "secret_key", new_secret_key())])
+    return keys or [kept_key(settings.data_dir, "secret_key", new_secret_key())]
+
+
+def sealer(settings: Settings) -> Sealer:
+    """Encrypts with the first key, decrypts with all. Raises `KeyProblem`."""
+    return Sealer(secret_keys(settings))
 
 
 def build_app(context: Context, *, is_gateway: bool = True) -> web.Application:
@@ -194,10 +220,19 @@ def build_app(context: Context, *, is_gateway: bool = True) -> web.Application:
     health.add_routes(app)
     if is_gateway:
         ingress.add_routes(app, context)
-        adapter.add_routes(app)
+        numbers.add_routes(app)
+        conversations.add_routes(app)
+        handling.add_routes(app)
+        contacts.add_routes(app)
+        consents.add_routes(app)
+        sending.add_routes(app)
+        read_marks.add_routes(app)
+        media.add_routes(app)
+        templates.add_routes(app)
         deliveries.add_routes(app)
         events.add_routes(app)
         admin.add_routes(app)
+        admin_messages.add_routes(app)
     return app
 
 
@@ -259,7 +294,17 @@ class _Parts:
         publish = self._dispatcher.publish
         self._intake = Intake(database, publish, queue_limit=settings.ingest_queue)
         self._spool = Spool(settings.data_dir / "spool")
-        self._sender = Sender(database, {p.name: p for p in connected}, publish, concurrency=settings.send_concurrency)
+        by_name = {p.name: p for p in connected}
+        files = Files(settings.data_dir / "media", max_bytes=settings.media_max_bytes)
+        links = MediaLinks(settings.reached_at, secret_keys(settings))
+        self._sender = Sender(
+            database,
+            by_name,
+            publish,
+            prepare=MediaDesk(database, by_name, files, links).prepare,
+            concurrency=settings.send_concurrency,
+            rates={"whatsapp": settings.whatsapp_rate, "sms": settings.sms_rate},
+        )
         self._janitor = Janitor(
             database,
             inbound_key_days=settings.inbound_key_days,
@@ -281,6 +326,13 @@ class _Parts:
             wake_sender=self._sender.wake,
             eligibility=eligibility,
             endpoints=policy,
+            capabilities={p.name: p.supports for p in connected},
+            limits=Limits(
+                settings.agent_per_minute, settings.service_per_minute, settings.new_conversations_per_hour
+            ),
+            providers=by_name,
+            files=files,
+            media_links=links,
             admin_key=admin_key(settings),
             secret_overlap=settings.secret_overlap,
             is_metrics_open=settings.open_metrics,
@@ -297,6 +349,7 @@ class _Parts:
         """Start the loops of this process's roles, then listen; gives the URL."""
         roles = self._settings.roles
         self._spool.open()
+        self.context.files.open()
         if "fanout" in roles:
             self._supervisor.start("dispatcher", self._dispatcher.run)
         if "sender" in roles:

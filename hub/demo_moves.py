@@ -99,8 +99,13 @@ async def bot_says(stage: Stage, part: Part, text: str) -> tuple[int, Any]:
 
 def chat_of(part: Part, customer: Customer) -> str:
     """The conversation with a customer, as this service knows it."""
-    name = customer.person.name
-    return next(h.conversation for h in part.of("message.received") if h.data["contact"]["name"] == name)
+    return next(h.conversation for h in part.of("message.received") if _is_with(h, customer))
+
+
+def _is_with(heard: Heard, customer: Customer) -> bool:
+    """Whether it is about this customer, on this medium: an SMS knows no name."""
+    values = {address["value"] for address in heard.data["contact"]["addresses"]}
+    return heard.message["medium"] == customer.medium and bool(values & customer.person.addresses)
 
 
 def everyone(stage: Stage) -> list[Part]:

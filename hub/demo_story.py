@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import uuid4
 
 import aiohttp
 from rich.markup import escape
@@ -103,6 +104,42 @@ async def bots(stage: Stage) -> Lines:
         f"[cyan]CRM[/] bot {ARROW} hub: [yellow]409 not_parent[/], “{escape(problem['detail'])}”",
         f"[cyan]helpdesk[/] bot {ARROW} hub: 202 {ARROW} Meta {ARROW} Mia",
     ]
+
+
+async def two_agents(stage: Stage) -> Lines:
+    """Two agents at one conversation are told of each other, and neither is stopped (D2)."""
+    helpdesk, crm, marketing = everyone(stage)
+    conversation = chat_of(helpdesk, stage.mia)
+    answer = await helpdesk.backend.reply(conversation, "Let me look that up.", agent="Ana", once=str(uuid4()))
+    send = await stage.mia.hears()
+    require(send.text == "Let me look that up.", f"Ana's reply is sent all the same, not {send.text!r}")
+    told = [(w["code"], w["agent"]["name"], w["service"]["name"]) for w in answer["warnings"]]
+    require(told == [("replied_recently", "Ben", "CRM")], f"Ana is warned of Ben of CRM: {told}")
+    both = [helpdesk, crm]
+    await stage.until("both hear of it", lambda: all(part.of("conversation.collision") for part in both))
+    require(not marketing.of("conversation.collision"), "marketing has no part in it")
+    await await_statuses(stage, answer["message"]["id"], "whatsapp")
+    return [
+        f"[magenta]Ana[/] ([cyan]helpdesk[/]) {ARROW} hub: 202, [yellow]warning[/]: Ben of CRM has just replied",
+        "[cyan]helpdesk[/] and [cyan]CRM[/] hear conversation.collision; the message is on its way",
+    ]
+
+
+async def stop_means_stop(stage: Stage) -> Lines:
+    """STOP by SMS stops everybody, bots and people, until the customer says START (E5)."""
+    helpdesk = stage.parts["helpdesk"]
+    conversation = chat_of(helpdesk, stage.omar)
+    lines = await writes(stage, stage.omar, "STOP")
+    await stage.all_hear("consent.changed")
+    refused = []
+    for origin, agent in (("chatbot", None), ("agent", {"id": "ana", "name": "Ana"})):
+        body = {"origin": origin, "agent": agent, "type": "text", "text": "Before you go..."}
+        status, problem = await stage.call("POST", f"/v1/conversations/{conversation}/messages", body, key=helpdesk.key)
+        require((status, problem.get("code")) == (409, "no_consent"), f"{origin} is refused: {status} {problem}")
+        refused.append(f"{origin} {ARROW} [yellow]409 no_consent[/]")
+    lines.append(f"[cyan]helpdesk[/]: {' · '.join(refused)}")
+    await writes(stage, stage.omar, "START")
+    return [*lines, "after START:", *await ana_answers(stage, stage.omar, "I am back")]
 
 
 async def forgery(stage: Stage) -> Lines:
@@ -226,6 +263,8 @@ STORY: Final = (
     Step("Noor hides her phone number, and is answered all the same", no_phone),
     Step("A message posted three times is one event", repeats),
     Step("Only the parent's bot may speak", bots),
+    Step("Two agents answer one customer; both are told, none is stopped", two_agents),
+    Step("STOP by SMS stops bots and people; START lifts it", stop_means_stop),
     Step("Forged webhooks are refused", forgery),
     Step("50 messages in one POST arrive in order everywhere", big_batch),
     Step("CRM is down for a moment, and gets its event later", outage),

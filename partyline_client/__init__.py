@@ -35,7 +35,7 @@ from partyline_client.errors import (
     Unreachable,
     Unreadable,
 )
-from partyline_client.events import Event, Expired
+from partyline_client.events import Event, Expired, Presence
 from partyline_client.hub import Hub
 from partyline_client.receiver import Receiver
 from partyline_client.seen import Memory, Seen
@@ -62,6 +62,7 @@ __all__ = [
     "Page",
     "PartylineError",
     "Place",
+    "Presence",
     "Problem",
     "Receiver",
     "Rejected",

@@ -49,7 +49,7 @@ class Event:
 
     @property
     def sequence(self) -> int | None:
-        """Its own number in the conversation: one higher than the event before."""
+        """Its own number in the conversation: one higher than the event before. A `conversation.collision` has none."""
         sequence = self._part("conversation").get("sequence")
         return sequence if isinstance(sequence, int) and not isinstance(sequence, bool) else None
 
@@ -85,8 +85,7 @@ class Event:
         return epoch if isinstance(epoch, int) else None
 
     def _part(self, name: str) -> Mapping[str, Any]:
-        part = self.data.get(name)
-        return part if isinstance(part, Mapping) else {}
+        return _object(self.data, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +105,45 @@ class Expired:
         return cls(after, upto)
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Somebody looks at a conversation, types, or left it: on the live stream only, and not to be kept. It holds until
+    `expires_at`, if nothing newer comes of the same agent.
+    """
+
+    conversation_id: str
+    state: str
+    service: Mapping[str, Any]
+    agent: Mapping[str, Any]
+    expires_at: datetime
+    data: Mapping[str, Any]
+
+    @classmethod
+    def from_document(cls, document: object) -> "Presence":
+        """Read it. Raises `Malformed`."""
+        data = _object(document if isinstance(document, Mapping) else {}, "data")
+        there = _object(data, "presence")
+        conversation, state, until = (
+            _object(data, "conversation").get("id"),
+            there.get("state"),
+            there.get("expires_at"),
+        )
+        if not (isinstance(conversation, str) and isinstance(state, str) and isinstance(until, str)):
+            raise Malformed("a presence has a conversation, a state and an end")
+        return cls(conversation, state, _object(there, "service"), _object(there, "agent"), _time(until), data)
+
+
 def read_json(text: str | bytes) -> object:
     """Read JSON. Raises `Malformed`."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
+
+
+def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = parent.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def _text(value: object) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from partyline_client.errors import Malformed
-from partyline_client.events import Event, Expired, read_json
+from partyline_client.events import Event, Expired, Presence, read_json
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Bytes of one event that are kept while the rest of it is on its way."""
@@ -26,9 +26,14 @@ class StreamEvent:
     type: str
     data: str
 
-    def read(self) -> Event | Expired:
-        """What it holds: an event, or the news that events have `Expired`. Raises `Malformed`."""
-        return Expired.from_document(read_json(self.data)) if self.type == "expired" else Event.from_json(self.data)
+    def read(self) -> Event | Expired | Presence:
+        """What it holds: an event, the news that events have `Expired`, or a `Presence`. Raises `Malformed`."""
+        match self.type:
+            case "expired":
+                return Expired.from_document(read_json(self.data))
+            case "conversation.presence":
+                return Presence.from_document(read_json(self.data))
+        return Event.from_json(self.data)
 
 
 class EventStream:

@@ -13,6 +13,8 @@ Errors of a send (rule E8)::
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 Medium = Literal["whatsapp", "sms"]
@@ -122,8 +124,9 @@ class ReactionChanged:
 class StatusReported:
     """What became of a message the business sent.
 
-    `status` is the normalised name (rule E7: undelivered is failed, played is read, canceled is cancelled), or None
-    where the report is to be recorded only (`accepted`, `scheduled`, `deleted`...); `reported` is the provider's own
+    `status` is the normalised name (rule E7: undelivered is failed, played is read, canceled is cancelled; what tells
+    that the provider has it and no more, such as queued or accepted, is sending), or None where the report is to be
+    recorded only (`deleted`...); `reported` is the provider's own
     word. `hub_id` is the hub's message id where the provider hands it back. `errors` hold `code` (ours, stable),
     `title`, `detail` and `provider_code`.
     """
@@ -142,6 +145,18 @@ class StatusReported:
 
 
 @dataclass(frozen=True, slots=True)
+class PreferenceChanged:
+    """A customer told the provider whether they want marketing messages from this sender (rule E5)."""
+
+    key: str
+    sender: SenderRef
+    customer: Customer
+    at: float | None
+    wants_marketing: bool
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Unparsed:
     """Bytes, or one item of a batch, that must be kept and looked at (rule B5).
 
@@ -156,7 +171,15 @@ class Unparsed:
     is_note: bool = False
 
 
-Item = MessageReceived | MessageEdited | MessageDeleted | ReactionChanged | StatusReported | Unparsed
+Item = (
+    MessageReceived
+    | MessageEdited
+    | MessageDeleted
+    | ReactionChanged
+    | StatusReported
+    | PreferenceChanged
+    | Unparsed
+)
 """Everything a provider's webhook can hold."""
 
 
@@ -197,8 +220,23 @@ class Handshake:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboundMedia:
+    """A file to send: under the provider's own id where it was uploaded there, else at a URL the provider can fetch."""
+
+    url: str | None = None
+    provider_id: str | None = None
+    mime_type: str | None = None
+    filename: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OutboundMessage:
-    """What the hub asks a provider to send; `sender` is the external id, one of `phone` and `user_id` is set."""
+    """What the hub asks a provider to send; `sender` is the external id, one of `phone` and `user_id` is set.
+
+    `type` and `content` as the events contract names them: `text` with `text`; `image`, `video`, `audio`, `document`,
+    `sticker` with `media` (the files themselves are in `media` here) and `text` as the caption; `template`,
+    `interactive`, `location`, `contacts`, `reaction`; with `reply_to` any of them quotes a message.
+    """
 
     hub_id: str
     medium: Medium
@@ -207,6 +245,54 @@ class OutboundMessage:
     user_id: str | None
     type: str
     content: Mapping[str, Any]
+    media: Sequence[OutboundMedia] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file for a sender to keep at the provider."""
+
+    sender: str
+    path: Path
+    mime_type: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMark:
+    """A customer's message (`provider_id`) was read; with `is_typing` an answer is being written."""
+
+    medium: Medium
+    sender: str
+    provider_id: str
+    is_typing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template as the provider has it.
+
+    `external_id` is Meta's id or Twilio's ContentSid. `category` (`marketing`, `utility`, `authentication`) and
+    `status` (`approved`, `pending`, `rejected`, `paused`, `disabled`, `unsubmitted`) are in lower case; None where the
+    provider says none. `content` is the provider's own description of its parts.
+    """
+
+    external_id: str
+    name: str
+    language: str | None
+    category: str | None
+    status: str | None
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSend:
+    """A message in the provider's own list that is like one of ours; `status` is normalised, as of a status report."""
+
+    provider_id: str
+    status: Status
+    reported: str
+    errors: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +342,33 @@ class Provider(Protocol):
     name: str
     routes: Sequence[Route]
     handshakes: Sequence[Handshake]
+    supports: Mapping[Medium, frozenset[str]]
+    """What can be done over each medium (rule E10): message types to send, and `reply_to` (quoting), `read` (read
+    marks), `typing`, `upload` (files are kept at the provider), `templates` (there is a list of them), `find_sent`.
+    """
 
     async def send(self, message: OutboundMessage) -> Sent:
         """Hand one message to the provider, once, within a bounded time. Raises `SendError`."""
+        ...
+
+    async def upload(self, file: Upload) -> str:
+        """Give a file to the provider to keep; gives its id there, good for 29 days at least. Raises `SendError`."""
+        ...
+
+    async def mark_read(self, mark: ReadMark) -> None:
+        """Show the customer that a message was read, or that somebody is typing. Raises `SendError`."""
+        ...
+
+    async def list_templates(self, sender: str, account: str | None) -> Sequence[Template]:
+        """All templates a sender may use; `account` is Meta's WhatsApp business account, where the operator named it.
+        Raises `SendError`.
+        """
+        ...
+
+    async def find_sent(self, message: OutboundMessage, since: datetime, until: datetime) -> Sequence[FoundSend]:
+        """Every message the provider lists with this sender, recipient and content, made between these times (rule
+        E8). Raises `SendError`.
+        """
         ...
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from providers.base import (
     MessageDeleted,
     MessageEdited,
     MessageReceived,
+    PreferenceChanged,
     ReactionChanged,
     SenderRef,
     StatusReported,
@@ -32,7 +33,7 @@ class Arrival:
     route: WebhookRoute
 
 
-Accepted = tuple[Talk | StatusReported, Route, str]
+Accepted = tuple[Talk | PreferenceChanged | StatusReported, Route, str]
 """An item, where it goes, and the provider it came from."""
 
 
@@ -64,7 +65,7 @@ class _Keeper:
     def __init__(self) -> None:
         self._envelopes: dict[int, Mapping[str, bytes]] = {}
 
-    def misplaced(self, arrival: Arrival, item: Talk | StatusReported) -> Quarantined:
+    def misplaced(self, arrival: Arrival, item: Talk | PreferenceChanged | StatusReported) -> Quarantined:
         """An item for a number that is not there."""
         if not item.sender.external_ids:
             return self.isolated(arrival, "no_number", "the item does not say which number it is for")

@@ -1,21 +1,18 @@
 """Who hears an event, and the exact bytes each of them sees: webhooks, feed and stream alike (rules C1, C2, G5)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
 
 from hub.domain.events import Event, whole
 from hub.domain.ids import event_id
-from hub.domain.masking import Sharing, may_see_content, project_event
-from hub.store import subscriptions
-from hub.store.pool import Connection, Record
+from hub.domain.masking import PolicyBook, automation, may_see_content, project_event
+from hub.store.pool import Record
 
-SharingBook = Mapping[tuple[UUID, UUID], Sharing]
-"""What each author shares with others, by channel and author (C2)."""
-_NOTHING = Sharing()
+_MARKS: Final = ('"answered_service_id"', '"private"', '"warnings"')
+"""Keys of data that looks different to some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +22,6 @@ class Viewer:
     channel_id: UUID
     service_id: UUID
     event_types: frozenset[str] | None
-    display: str
     may_automate: bool
     parent_epoch: int
 
@@ -44,41 +40,35 @@ def viewer_of(row: Record) -> Viewer:
         row["channel_id"],
         row["service_id"],
         frozenset(row["event_types"]) if row["event_types"] is not None else None,
-        row["display"],
-        row["is_parent"] and row["kind"] == "shared",
+        row["is_parent"] if row["kind"] == "shared" else row["standalone_may_automate"],
         row["parent_epoch"],
     )
 
 
-def body(event: Event, viewer: Viewer, sharing: SharingBook) -> bytes:
+def body(event: Event, viewer: Viewer, policies: PolicyBook) -> bytes:
     """The exact bytes for one viewer; rendered once for all who see the same."""
-    author = event.author_service_id
-    shared = sharing.get((viewer.channel_id, author), _NOTHING) if author else _NOTHING
-    is_full = may_see_content(viewer.service_id, viewer.display, author, shared)
-    # An answer to somebody's buttons looks different to their author: no body in common then.
-    alone = viewer.service_id if "answered_service_id" in event.data else None
-    key = (is_full, viewer.may_automate, viewer.parent_epoch, alone)
+    is_full = may_see_content(
+        policies, viewer.channel_id, viewer.service_id, event.author_service_id, event.written_at or event.at
+    )
+    key = (is_full, viewer.may_automate, viewer.parent_epoch, _insider(event, viewer.service_id))
     found = event.views.get(key)
     if found is None:
         found = event.views[key] = _render(event, viewer, is_full=is_full)
     return found
 
 
+def _insider(event: Event, service_id: UUID) -> UUID | None:
+    """The service, where an event may hold what is for it alone; None where it sees what all strangers see. A text that
+    merely looks like it costs a rendering, no more.
+    """
+    is_common = event.type.startswith("message.") and not any(mark in event.data for mark in _MARKS)
+    is_holder = event.picked_up_by is not None and service_id.hex in event.picked_up_by
+    return None if is_common and not is_holder else service_id
+
+
 def _render(event: Event, viewer: Viewer, *, is_full: bool) -> bytes:
-    view: dict[str, Any] = project_event(
-        whole(event),
-        event_id=event_id(event.id),
-        viewer=viewer.service_id,
-        is_full=is_full,
-        may_automate=viewer.may_automate,
-        epoch=viewer.parent_epoch,
-    )
+    data = {"event_id": event_id(event.id), **whole(event)}
+    view: dict[str, Any] = project_event(data, viewer=viewer.service_id, is_full=is_full)
+    if "channel_id" in data:
+        view["automation"] = automation(data, may_automate=viewer.may_automate, epoch=viewer.parent_epoch)
     return orjson.dumps({"type": event.type, "timestamp": event.at, "data": view}, option=orjson.OPT_UTC_Z)
-
-
-async def load_sharing(conn: Connection) -> dict[tuple[UUID, UUID], Sharing]:
-    """What every author of every channel shares now."""
-    return {
-        (row["channel_id"], row["service_id"]): Sharing(row["share"], frozenset(row["share_with"]))
-        for row in await subscriptions.list_sharing(conn)
-    }

@@ -10,9 +10,12 @@ from uuid import UUID
 
 import orjson
 
+from hub.domain.events import EventDraft
 from hub.domain.ids import public_id
 from hub.store.contacts import Contact
+from hub.store.conversations import ConversationState
 from hub.store.messages import MessageDraft
+from hub.store.pickups import Pickup
 
 
 def contact(value: Contact) -> dict[str, Any]:
@@ -27,6 +30,44 @@ def contact(value: Contact) -> dict[str, Any]:
 def conversation(conversation_id: UUID, medium: str) -> dict[str, Any]:
     """A conversation as events carry it; the event itself knows its number and the reply window."""
     return {"id": public_id("cnv", conversation_id), "medium": medium}
+
+
+def conversation_event(
+    kind: str, state: ConversationState, of: Contact, now: datetime, *, audience: Sequence[UUID] | None = None,
+    **data: Any,
+) -> EventDraft:  # fmt: skip
+    """An event about a locked conversation, which takes its next number. One for an `audience` of some services takes
+    none: the others would see a gap (B6).
+    """
+    return EventDraft(
+        type=kind,
+        lane=state.id,
+        at=now,
+        number_id=state.number_id,
+        channel_id=state.channel_id,
+        conversation_id=state.id,
+        sequence=state.next_sequence() if audience is None else None,
+        reply_window_expires_at=state.reply_window_expires_at,
+        audience=audience,
+        picked_up_by=state.picked_up_by,
+        data={
+            "number": state.e164,
+            "channel_id": public_id("chn", state.channel_id),
+            "conversation": conversation(state.id, state.medium),
+            "contact": contact(of),
+            **data,
+        },
+    )
+
+
+def holder(value: Pickup) -> dict[str, Any]:
+    """Who holds a conversation."""
+    return {
+        "service": {"id": public_id("svc", value.service_id), "name": value.service_name},
+        "agent": agent(value.agent_id, value.agent_name),
+        "since": value.since,
+        "expires_at": value.expires_at,
+    }
 
 
 def message_frame(e164: str, channel_id: UUID, conversation_id: UUID, medium: str, of: Contact) -> str:
@@ -63,7 +104,7 @@ def message(row: Mapping[str, Any], statuses: Sequence[Mapping[str, Any]] = ()) 
     if row["raw"] is not None:
         view["raw"] = orjson.Fragment(row["raw"])
     view |= {name: row[name] for name in ("conflict", "unrouted") if row[name]}
-    view |= {name: row[name] for name in ("edited_at", "deleted_at") if row[name]}
+    view |= {name: row[name] for name in ("edited_at", "deleted_at", "campaign", "send_at", "segments") if row[name]}
     return view
 
 

@@ -7,11 +7,11 @@ from enum import Enum, auto
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from hub.actions.audience import Viewer, body, load_sharing, viewer_of
+from hub.actions.audience import Viewer, body, viewer_of
 from hub.domain.errors import Conflict, Invalid, NotFound
 from hub.domain.events import Event
 from hub.domain.positions import SHARDS, Positions
-from hub.store import event_log, numbers, subscriptions
+from hub.store import event_log, numbers, subscriptions, visibility
 from hub.store.pool import Connection
 
 MOST_READ: Final = 5000
@@ -87,8 +87,8 @@ async def read_page(conn: Connection, reader: Reader, place: Place, limit: int) 
     listeners = await _list_listeners(conn, reader)
     begin = await _find_begin(conn, reader, place)
     found, at, has_more = await _collect(conn, listeners, begin, limit)
-    sharing = await load_sharing(conn) if found else {}
-    items = [Item(event.type, body(event, viewer, sharing)) for event, viewer in found]
+    policies = await visibility.read_policies(conn, listeners) if found else {}
+    items = [Item(event.type, body(event, viewer, policies)) for event, viewer in found]
     dropped = await event_log.find_hole(conn, begin.highest)
     positions = Positions(tuple(max(position, dropped) for position in at), begin.since)
     return Page(items, positions, has_more, (begin.highest, dropped) if dropped else None)

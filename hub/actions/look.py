@@ -1,6 +1,6 @@
-"""Reading: messages as one service may see them (rules C1, C2)."""
+"""Reading: messages as one service, or the operator, may see them (rules C1, C2, C4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -8,40 +8,84 @@ from uuid import UUID
 import orjson
 
 from hub.actions import describe
-from hub.domain.masking import Sharing, may_see_content, project_message, without_payloads
-from hub.store import messages, subscriptions
+from hub.domain.ids import public_id
+from hub.domain.masking import PolicyBook, may_see_content, project_message
+from hub.store import messages, visibility
 from hub.store.pool import Connection, Record
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Who looks, and at which channel."""
+    """Who looks; None is the operator, to whom every author is a stranger."""
 
-    service_id: UUID
-    channel_id: UUID
+    service_id: UUID | None
+    channel_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which part of a timeline: above a sequence number, oldest first, or below one, newest first."""
+
+    after: int | None
+    before: int
+    limit: int
+
+
+async def read_messages(
+    conn: Connection, view: View, conversation_id: UUID, span: Span
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Part of a conversation's timeline as the viewer sees it, and the sequence number to go on from (C3)."""
+    if span.after is not None:
+        rows = await messages.list_after(conn, conversation_id, span.after, span.limit)
+    else:
+        rows = await messages.list_before(conn, conversation_id, span.before, span.limit)
+    items = await view_messages(conn, view, rows)
+    return items, rows[-1]["sequence"] if len(rows) == span.limit else None
 
 
 async def view_messages(conn: Connection, view: View, rows: Sequence[Record]) -> list[dict[str, Any]]:
-    """These messages of one channel as the viewer sees them."""
-    display, sharing = await subscriptions.find_visibility(conn, view.channel_id, view.service_id)
+    """These messages as the viewer sees them; the caller has seen to it that they are within its reach."""
+    policies = await _read_policies(conn, view.service_id, rows)
+    askers = await _find_askers(conn, rows)
+    wholes = await describe_messages(conn, rows)
+    return [
+        show_message(dict(row), whole, view.service_id, policies, asked_by=askers.get(row["id"]))
+        for row, whole in zip(rows, wholes, strict=True)
+    ]
+
+
+def show_message(
+    row: Mapping[str, Any], whole: Mapping[str, Any], viewer: UUID | None, policies: PolicyBook,
+    *, asked_by: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """One stored message, described as a whole, as the viewer sees it."""
+    is_full = may_see_content(policies, row["channel_id"], viewer, row["author_service_id"], row["created_at"])
+    return project_message(whole, viewer=viewer, is_full=is_full, asked_by=asked_by)
+
+
+async def describe_messages(conn: Connection, rows: Sequence[Record]) -> list[dict[str, Any]]:
+    """These messages, unmasked."""
     histories = await messages.list_statuses(conn, [row["id"] for row in rows if row["status"]])
+    return [describe.message(dict(row), [dict(entry) for entry in histories.get(row["id"], ())]) for row in rows]
+
+
+async def _read_policies(conn: Connection, viewer: UUID | None, rows: Sequence[Record]) -> PolicyBook:
+    channels = {row["channel_id"] for row in rows if row["author_service_id"] not in {None, viewer}}
+    return await visibility.read_policies(conn, channels) if channels and viewer else {}
+
+
+async def _find_askers(conn: Connection, rows: Sequence[Record]) -> dict[UUID, str]:
+    """For each message that taps a button, the service whose button it is, where that is known (C1)."""
     asked = {row["id"]: key for row in rows if (key := _answered(row))}
     authors = await messages.find_authors(conn, set(asked.values()))
     nameless = {row["conversation_id"] for row in rows if row["id"] in asked and asked[row["id"]][1] not in authors}
     unnamed = await messages.find_unnamed_authors(conn, nameless)
-    items = []
-    for row in rows:
-        author = row["author_service_id"]
-        is_full = may_see_content(view.service_id, display, author, sharing.get(author, Sharing()))
-        whole = describe.message(dict(row), [dict(entry) for entry in histories.get(row["id"], ())])
-        item = project_message(whole, is_full=is_full)
-        asked_by = None
-        if row["id"] in asked:
-            asked_by = authors.get(asked[row["id"]][1]) or unnamed.get(row["conversation_id"])
-        if asked_by is not None and asked_by != view.service_id:
-            item = without_payloads(item)
-        items.append(item)
-    return items
+    found = {
+        row["id"]: authors.get(asked[row["id"]][1]) or unnamed.get(row["conversation_id"])
+        for row in rows
+        if row["id"] in asked
+    }
+    return {message_id: public_id("svc", author) for message_id, author in found.items() if author}
 
 
 def _answered(row: Record) -> tuple[str, str] | None:

@@ -15,6 +15,8 @@ import orjson
 
 from hub.actions import describe
 from hub.actions.arrivals import Accepted, Arrival, Talk, sort_out
+from hub.actions.consent_book import wish_in
+from hub.actions.hearing import Hearing, Targets
 from hub.actions.report_status import Report, StatusBook, unparked
 from hub.actions.resolve import Directory, Thread, ThreadKey, identity, reply_address, resolve
 from hub.domain.errors import NotFound
@@ -25,20 +27,19 @@ from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
 from hub.store.inbound import Quarantined, key_digest
 from hub.store.messages import MessageDraft
-from hub.store.pool import Connection, TryAgain
+from hub.store.pool import Connection, Record, TryAgain
 from hub.store.routes import ChannelRoute, Roster, Route, find_routes, find_version
 from providers.base import (
     Customer,
     MessageDeleted,
     MessageEdited,
     MessageReceived,
+    PreferenceChanged,
     ReactionChanged,
     StatusReported,
     Unparsed,
 )
 
-Targets = dict[str, list[tuple[UUID, UUID]]]
-"""For each status, by its key, the messages it is about with their conversations."""
 _CHANGE_EVENTS: Final[dict[type, str]] = {
     MessageEdited: "message.edited",
     MessageDeleted: "message.deleted",
@@ -107,39 +108,57 @@ class _Batch:
         self.targets: dict[tuple[UUID, str], Any] = {}
         self.edits: list[tuple[UUID, MessageEdited | MessageDeleted]] = []
         self.book = StatusBook({})
+        self.hearing = Hearing(conn, ())
+        self.naming: dict[tuple[str, str], str] = {}
+        self.parked: dict[tuple[str, str], Sequence[Record]] = {}
         self.numbered: dict[UUID, int] = {}
         self.moved: set[UUID] = set()
 
     async def take(self, fresh: Sequence[Accepted]) -> None:
         """Do all of it, and write it."""
-        talk = [(item, route) for item, route, _ in fresh if not isinstance(item, StatusReported)]
+        talk = [(item, route) for item, route, _ in fresh if not isinstance(item, StatusReported | PreferenceChanged)]
         reports = [(item, provider) for item, _, provider in fresh if isinstance(item, StatusReported)]
         sent = {item.provider_id for item, _ in talk if isinstance(item, MessageReceived) and _is_ours(item)}
+        self.hearing = Hearing(self.conn, fresh)
         found = await self._find_messages(reports, {provider_id for provider_id in sent if provider_id})
+        await self.hearing.lock(found)
         await self._find_threads(talk)
-        await self._lock(talk, {conversation_id for targets in found.values() for _, conversation_id in targets})
+        spoken = {conversation_id for targets in found.values() for _, conversation_id in targets}
+        await self._lock(talk, spoken | await self.hearing.find_conversations(self.threads, found))
         await self._look_up(talk, found)
         for item, route, provider in fresh:
+            message_id = None
             if isinstance(item, StatusReported):
                 for target in found.get(item.key, ()):
-                    self._report(item, *target)
-            else:
-                self._talk(item, route, provider)
+                    self._report(item, provider, *target)
+                    message_id = target[0]
+            elif not isinstance(item, PreferenceChanged):
+                message_id = self._talk(item, route, provider)
+            self.drafts += self.hearing.take(item, route, self.states.values(), self.now, message_id)
         await self._write(reports, found)
 
     # Reading and locking
 
     async def _find_messages(self, reports: Sequence[tuple[StatusReported, str]], sent: set[str]) -> Targets:
-        """What each status is about. Where it is not known yet, or `sent` tells of it just now, nobody else may learn
-        of it, or park a status of it, before we are done.
+        """What each status is about. Where it is not known yet, or a status or `sent` tells of it just now, nobody else
+        may learn of it, or park a status of it, before we are done.
         """
         found = await self._match(reports) if reports else {}
         unknown = {item.provider_id for item, _ in reports if item.provider_id and item.key not in found}
+        unknown |= {provider_id for _, provider_id in self.naming}
         if unknown or sent:
             await inbound.lock_provider_ids(self.conn, unknown | sent)
         if unknown:
-            found |= await self._match([report for report in reports if report[0].key not in found])
+            found = await self._match(reports)
+            await self._take_parked()
         return found
+
+    async def _take_parked(self) -> None:
+        """What was parked of messages that this batch tells the provider's id of (E7)."""
+        for name in sorted(self.naming):
+            self.parked[name] = rows = await inbound.take_orphans(self.conn, *name)
+            errors = [report.error for row in rows if (report := unparked(row, self.now)).error]
+            self.hearing.add(self.naming[name], wish_in(name[0], errors))
 
     async def _match(self, reports: Sequence[tuple[StatusReported, str]]) -> Targets:
         """The outbound messages, and their conversations, that each status is about: by the hub's id where the
@@ -151,13 +170,20 @@ class _Batch:
         hub_ids = {item.key: hub_id for item, _ in reports if (hub_id := _hub_id(item))}
         by_hub = await messages.find_outbound(self.conn, set(hub_ids.values()))
         found: Targets = {}
+        self.naming = {}
         for item, provider in reports:
             known = by_provider.get((provider, item.provider_id or ""))
             row = by_hub.get(hub_ids[item.key]) if item.key in hub_ids else None
             if known is None and row and row["provider"] == provider and row["provider_id"] in {None, item.provider_id}:
                 known = [(row["id"], row["conversation_id"])]
+                if item.provider_id:
+                    self.naming.setdefault((provider, item.provider_id), item.key)
             if known:
                 found[item.key] = known
+        for item, provider in reports:  # one that names a message names it for its neighbours, too
+            key = self.naming.get((provider, item.provider_id or ""))
+            if key and item.key not in found:
+                found[item.key] = found[key]
         return found
 
     async def _find_threads(self, talk: Sequence[tuple[Talk, Route]]) -> None:
@@ -223,6 +249,7 @@ class _Batch:
             # Tapped before the provider's answer to our send was recorded: it can only be what has no name yet.
             self.unnamed = await messages.find_unnamed_authors(self.conn, self.states)
         self.targets = await messages.find_in_conversations(self.conn, set(self._targets(talk)))
+        await self.hearing.open(found, self.states, self.contacts)
 
     def _targets(self, talk: Sequence[tuple[Talk, Route]]) -> Iterable[tuple[UUID, str]]:
         for item, route in talk:
@@ -235,8 +262,9 @@ class _Batch:
 
     # One item after the other
 
-    def _talk(self, item: Talk, route: Route, provider: str) -> None:
-        """Once per channel of the number (B7)."""
+    def _talk(self, item: Talk, route: Route, provider: str) -> UUID | None:
+        """Once per channel of the number (B7); gives the id of the first channel's message."""
+        stored = len(self.stored)
         for channel in route.channels:
             thread = self._thread(item, route, channel)
             state = self.states[thread.conversation.id]
@@ -244,6 +272,7 @@ class _Batch:
                 self._message(item, provider, channel, thread, state)
             else:
                 self._change(item, thread, state)
+        return self.stored[stored].id if len(self.stored) > stored else None
 
     def _message(
         self, item: MessageReceived, provider: str, channel: ChannelRoute, thread: Thread, state: ConversationState
@@ -277,6 +306,8 @@ class _Batch:
                 "type": draft.type,
                 "sequence": draft.sequence,
                 "direction": draft.direction,
+                "author_service_id": None,
+                "created_at": draft.created_at,
             }
         data = self._data(state, thread.contact)
         data["message"] = describe.received_message(draft)
@@ -307,13 +338,19 @@ class _Batch:
             data["reaction"] = {"emoji": item.emoji, "message": about, "provider_time": _time(item.at)}
         else:
             data["message"] = about | _changed_message(item, state, target)
-        self._emit(_CHANGE_EVENTS[type(item)], data, state, sequence, target and target["id"])
+        # What the phone app makes of a service's message is still that service's content (C1).
+        is_rewritten = item.origin != "customer" and not isinstance(item, ReactionChanged)
+        message_id, rewritten = target and target["id"], target if is_rewritten else None
+        self._emit(_CHANGE_EVENTS[type(item)], data, state, sequence, message_id, rewritten)
 
-    def _report(self, item: StatusReported, message_id: UUID, conversation_id: UUID) -> None:
+    def _report(self, item: StatusReported, provider: str, message_id: UUID, conversation_id: UUID) -> None:
+        """Move the message; and by what was parked of it, where this is what names it."""
         state = self.states[conversation_id]
-        draft = self.book.take(message_id, _report(item, self.now), state, self.contacts[state.contact_id])
-        if draft:
-            self.drafts.append(draft)
+        parked = self.parked.pop((provider, item.provider_id or ""), ())
+        for report in (_report(item, self.now), *(unparked(row, self.now) for row in parked)):
+            draft = self.book.take(message_id, report, state, self.contacts[state.contact_id])
+            if draft:
+                self.drafts.append(draft)
 
     def _data(self, state: ConversationState, contact: Contact) -> dict[str, Any]:
         return {
@@ -324,8 +361,9 @@ class _Batch:
         }
 
     def _emit(
-        self, kind: str, data: dict[str, Any], state: ConversationState, sequence: int, message_id: UUID | None
-    ) -> None:
+        self, kind: str, data: dict[str, Any], state: ConversationState, sequence: int, message_id: UUID | None,
+        rewritten: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.drafts.append(
             EventDraft(
                 type=kind,
@@ -337,7 +375,10 @@ class _Batch:
                 conversation_id=state.id,
                 sequence=sequence,
                 reply_window_expires_at=state.reply_window_expires_at,
+                picked_up_by=state.picked_up_by,
                 message_id=message_id,
+                author_service_id=rewritten["author_service_id"] if rewritten else None,
+                written_at=rewritten["created_at"] if rewritten else None,
             )
         )
 
@@ -347,6 +388,7 @@ class _Batch:
         orphans = [(item, provider) for item, provider in reports if item.key not in found]
         await inbound.add_orphans(self.conn, [_orphan(item, provider) for item, provider in orphans])
         await self.book.save(self.conn)
+        await self.hearing.save()
         await messages.add_messages(self.conn, self.stored)
         await self._unpark([draft for draft in self.stored if draft.direction == "outbound" and draft.provider_id])
         for message_id, change in self.edits:

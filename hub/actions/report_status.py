@@ -72,7 +72,12 @@ class StatusBook:
         """Take one report in; gives the event, where the message has moved."""
         entry = self._entries[message_id]
         self._record(entry, message_id, report)
-        move = advance(entry.row["status"], report.status or "", is_conflict=entry.row["conflict"])
+        move = advance(
+            entry.row["status"],
+            report.status or "",
+            is_conflict=entry.row["conflict"],
+            is_known=bool(entry.row["provider_id"] or report.provider_id),
+        )
         if report.provider_id and not entry.row["provider_id"]:
             entry.row["provider_id"] = report.provider_id
             entry.is_touched = True
@@ -102,8 +107,10 @@ class StatusBook:
             conversation_id=state.id,
             sequence=state.next_sequence(),
             reply_window_expires_at=state.reply_window_expires_at,
+            picked_up_by=state.picked_up_by,
             message_id=row["id"],
             author_service_id=row["author_service_id"],
+            written_at=row["created_at"],
             data={
                 "number": state.e164,
                 "channel_id": public_id("chn", state.channel_id),

@@ -1,7 +1,7 @@
 """Verb: take in messages of customers this process knows, the common case, in one round trip (rules B4, B6 to B8).
 
-Whatever needs a look-up first (a new customer, a status, an edit, an answer to buttons) goes through `receive`; both
-store the same.
+Whatever needs a look-up first (a new customer, a status, an edit, an answer to buttons, a STOP) goes through
+`receive`; both store the same.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from hub.actions.arrivals import Arrival
+from hub.actions.consent_book import wish_of
 from hub.actions.resolve import Directory, Thread, identity, match_keys
 from hub.domain.events import Event
 from hub.domain.ids import new_hex
@@ -52,6 +53,8 @@ def add_webhook(
     for arrival in arrivals:
         item = arrival.item
         if not isinstance(item, MessageReceived) or item.origin != "customer" or not _is_plain(item):
+            return False
+        if wish_of(item, arrival.provider):  # what holds for the customer changes (E5)
             return False
         route = roster.routes.get(item.sender)
         if route is None or (waiting and waiting & match_keys(item.customer)):
@@ -146,6 +149,7 @@ def outcome_of(batch: Batch, placed: Placed) -> tuple[list[Event], int]:
     """The events of a batch that was stored, and how many of its messages were new."""
     rows, at, events, keys = batch.rows, batch.at, [], set()
     prev_ids, sequences, expiries = placed["prev_ids"], placed["sequences"], placed["expiries"]
+    holders = placed["holders"]
     conversations, shards, kinds = list(rows.conversations), list(rows.shards), list(rows.shared)
     for n, event_id in enumerate(placed["event_ids"]):
         if event_id is None:
@@ -156,7 +160,7 @@ def outcome_of(batch: Batch, placed: Placed) -> tuple[list[Event], int]:
             Event(
                 event_id, shards[rows.shard_places[place] - 1], prev_ids[n], "message.received", at,
                 kinds[rows.kinds[n] - 1][1], conversations[place][0], sequences[n], expiries[place], None, None,
-                rows.datas[n],
+                rows.datas[n], None, holders[place],
             )
         )  # fmt: skip
     return events, len(keys)

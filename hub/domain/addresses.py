@@ -9,6 +9,7 @@ MATCHED_TYPES: Final = ("user_id", "phone", "sender_id")
 """Types a customer is found by, the strongest first."""
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_USER_ID: Final = re.compile(r"[A-Z]{2}\.[A-Za-z0-9._-]{1,128}")
 # Each pair: a form WhatsApp reports or carriers dial, and the short form both are matched by. Only digits that the
 # numbering plan made optional are dropped, so that two subscribers never share a key.
 _VARIANTS: Final = (
@@ -37,6 +38,11 @@ class Address:
 def is_e164(text: str) -> bool:
     """Whether this is a number in international form: a plus and 7 to 15 digits."""
     return _E164.fullmatch(text) is not None
+
+
+def is_user_id(text: str) -> bool:
+    """Whether this has the form of WhatsApp's business-scoped ids: a country, a point and more."""
+    return _USER_ID.fullmatch(text) is not None
 
 
 def phone_key(e164: str) -> str:

@@ -9,6 +9,7 @@
      |- NotFound           404  not_found
      |- Conflict           409  not_parent, no_consent, reply_window_closed, number_shared ...
      |- TooLarge           413  too_large
+     |- TooMany            429  looks_automated: wait as long as `retry_after` says
      `- Unavailable        503  unavailable: nothing was stored, try again
 """
 
@@ -80,6 +81,13 @@ class TooLarge(Refusal):
 
     status = 413
     code = "too_large"
+
+
+class TooMany(Refusal):
+    """More than people can do; the fact `retry_after` tells after how many seconds to try again."""
+
+    status = 429
+    code = "looks_automated"
 
 
 class Unavailable(Refusal):

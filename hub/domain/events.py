@@ -17,6 +17,10 @@ EVENT_TYPES: Final = (
     "message.edited",
     "message.deleted",
     "reaction.changed",
+    "conversation.picked_up",
+    "conversation.released",
+    "conversation.passed",
+    "conversation.collision",
     "service.connected",
     "service.disconnected",
     "service.paused",
@@ -24,6 +28,7 @@ EVENT_TYPES: Final = (
     "subscription.expired",
     "channel.parent_changed",
     "channel.unrouted",
+    "consent.changed",
 )
 """Every type this version emits; docs/events.md has an example of each."""
 
@@ -42,7 +47,9 @@ class EventDraft:
 
     `data` is the whole truth, unmasked, but for what `whole` adds from the event's own fields. `audience` names the
     only services that hear it (None: all of the channel).
-    `lane` is the conversation's id, or the channel's where the event has no conversation.
+    `lane` is the conversation's id, or the channel's where the event has no conversation. `written_at`: when the
+    message was written that it is about, where that was not just now (C2). `picked_up_by`: who holds the conversation,
+    as `ConversationState` has it.
     """
 
     type: str
@@ -57,6 +64,8 @@ class EventDraft:
     message_id: UUID | None = None
     author_service_id: UUID | None = None
     audience: Sequence[UUID] | None = None
+    written_at: datetime | None = None
+    picked_up_by: str | None = None
 
     @property
     def shard(self) -> int:
@@ -83,6 +92,8 @@ class Event:
     author_service_id: UUID | None
     audience: Sequence[UUID] | None
     data: str
+    written_at: datetime | None = None
+    picked_up_by: str | None = None
     views: dict[Hashable, bytes] = field(default_factory=dict)
 
     @property
@@ -93,6 +104,12 @@ class Event:
         return lane
 
 
+def _holder(event: Event) -> dict[str, Any] | None:
+    """Who held the conversation when the event was logged; a lease that was over by then counts no more."""
+    holder: dict[str, Any] | None = orjson.loads(event.picked_up_by) if event.picked_up_by else None
+    return holder if holder and datetime.fromisoformat(holder["expires_at"]) > event.at else None
+
+
 def whole(event: Event) -> dict[str, Any]:
     """An event's data, complete: its number in the conversation and the reply window are known when it is logged."""
     data: dict[str, Any] = orjson.loads(event.data)
@@ -100,7 +117,7 @@ def whole(event: Event) -> dict[str, Any]:
         data["conversation"] |= {
             "sequence": event.sequence,
             "reply_window_expires_at": event.reply_window_expires_at,
-            "picked_up_by": None,
+            "picked_up_by": _holder(event),
         }
     if event.type == "message.received":
         data["message"].setdefault("sequence", event.sequence)

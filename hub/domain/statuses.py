@@ -19,15 +19,21 @@ class Move:
     is_change: bool
 
 
-def advance(current: str, reported: str, *, is_conflict: bool = False) -> Move:
+def advance(current: str, reported: str, *, is_conflict: bool = False, is_known: bool = False) -> Move:
     """The status after `reported` arrives at a message that is `current`.
 
     Delivered or read beats failed in either order, flagged as a conflict. Any status of the provider replaces
-    unknown. A provider's `cancelled` is taken from any state that is not yet in the provider's hands for certain.
+    unknown: once the message `is_known` to the provider (its id was given by this report or an earlier one), it is not
+    unknown what became of it, but `sending` at least, whenever our own word of that comes. A provider's `cancelled` is
+    taken from any state that is not yet sent for certain.
     """
-    status = _later(current, reported)
+    status = _later(_settled(current), _settled(reported)) if is_known else _later(current, reported)
     clash = is_conflict or _is_clash(current, reported)
     return Move(status, clash, status != current or clash != is_conflict)
+
+
+def _settled(status: str) -> str:
+    return "sending" if status == "unknown" else status
 
 
 def _later(current: str, reported: str) -> str:

@@ -6,11 +6,12 @@ from uuid import UUID
 
 import structlog
 
-from hub.actions.audience import SharingBook, Viewer, body, load_sharing, viewer_of
+from hub.actions.audience import Viewer, body, viewer_of
 from hub.domain.events import Event
 from hub.domain.ids import public_id
+from hub.domain.masking import PolicyBook
 from hub.domain.signing import secret_key
-from hub.store import subscriptions
+from hub.store import subscriptions, visibility
 from hub.store.pool import Connection
 from hub.store.sealing import KeyProblem, Sealer
 
@@ -33,14 +34,14 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """All receivers, and what each author shares with others (C2)."""
+    """All receivers, and what each service of a channel asked to see and shared since when (C2)."""
 
     receivers: Mapping[UUID, Receiver]
-    sharing: SharingBook
+    policies: PolicyBook
 
     def body(self, event: Event, receiver: Receiver) -> bytes:
         """The exact bytes for one receiver."""
-        return body(event, receiver.viewer, self.sharing)
+        return body(event, receiver.viewer, self.policies)
 
 
 async def load_roster(conn: Connection, sealer: Sealer) -> Roster:
@@ -62,4 +63,4 @@ async def load_roster(conn: Connection, sealer: Sealer) -> Roster:
             row["run"],
             row["on_exhausted"] == "hold",
         )
-    return Roster(receivers, await load_sharing(conn))
+    return Roster(receivers, await visibility.read_policies(conn))

@@ -8,13 +8,17 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from hub.actions.arrivals import Arrival
+from hub.actions.compose import Capabilities
 from hub.domain.eligibility import Rule
 from hub.domain.endpoints import EndpointPolicy
 from hub.domain.events import Event
+from hub.domain.limits import Limits
+from hub.domain.media_links import MediaLinks
+from hub.store.files import Files
 from hub.store.pool import Database
 from hub.store.sealing import Sealer
 from hub.store.spool import Spooled
-from providers.base import Handshake, Route
+from providers.base import Handshake, Provider, Route
 
 
 class Intake(Protocol):
@@ -50,6 +54,11 @@ class Context:
     wake_sender: Callable[[], None]
     eligibility: Sequence[Rule]
     endpoints: EndpointPolicy
+    capabilities: Capabilities
+    limits: Limits
+    providers: Mapping[str, Provider]
+    files: Files
+    media_links: MediaLinks
     admin_key: str
     secret_overlap: int
     is_metrics_open: bool

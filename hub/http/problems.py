@@ -38,6 +38,8 @@ def problem(refusal: Refusal) -> web.Response:
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
     if refusal.status == 503:
         headers["Retry-After"] = "5"
+    elif "retry_after" in refusal.facts:
+        headers["Retry-After"] = str(refusal.facts["retry_after"])
     return web.Response(
         body=orjson.dumps(document, option=_JSON),
         status=refusal.status,

@@ -13,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -30,7 +29,7 @@ MAX_BODY = 1024 * 1024
 """Bytes of an API request's body."""
 
 
-def _clean(value: object) -> object:
+def clean(value: object) -> object:
     """PostgreSQL holds no NUL and UTF-8 no lone surrogate: refused here, where the caller can be told."""
     if isinstance(value, str) and ("\x00" in value or any("\ud800" <= c <= "\udfff" for c in value)):
         raise ValueError("holds a NUL or a lone surrogate")
@@ -54,69 +53,24 @@ def event_number(text: str) -> int | None:
     return min(int(text[4:], 16), _MOST) if _EVENT_ID.fullmatch(text) else None
 
 
-Name = Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+Name = Annotated[str, BeforeValidator(clean), StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 E164 = Annotated[str, BeforeValidator(_e164)]
 EventNumber = Annotated[int, BeforeValidator(_event_number)]
-Scope = Literal["read", "reply", "automate", "profiles"]
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """What bodies have in common: no unknown fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ServiceIn(_Model):
-    """A service to register."""
-
-    name: Name
-    plan: Name
-    product: Name | None = None
-    upgraded_from_standalone: bool = False
-    scopes: list[Scope] = Field(default=["read", "reply", "automate"], max_length=4)
-
-
-class SenderIn(_Model):
-    """One sender of a number: phone_number_id at Meta; E.164 or a messaging service at Twilio."""
-
-    medium: Literal["whatsapp", "sms"]
-    provider: Literal["meta", "twilio"]
-    external_id: Name
-
-    @field_validator("provider")
-    @classmethod
-    def _has_the_medium(cls, value: str, info: ValidationInfo) -> str:
-        if value == "meta" and info.data.get("medium") == "sms":
-            raise ValueError("Meta sends WhatsApp only")
-        return value
-
-    @field_validator("external_id")
-    @classmethod
-    def _is_of_the_provider(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("provider") == "twilio" and not (value.startswith("MG") or is_e164(value)):
-            raise ValueError("at Twilio a sender is a number in international form or a messaging service (MG...)")
-        return value
-
-
-class NumberIn(_Model):
-    """A number of the business, with its senders (A1)."""
-
-    e164: E164
-    senders: list[SenderIn] = Field(min_length=1, max_length=10)
-
-    @model_validator(mode="after")
-    def _one_per_medium(self) -> Self:
-        media = [sender.medium for sender in self.senders]
-        if len(media) != len(set(media)):
-            raise ValueError("at most one sender per medium is active on a number (rule A1)")
-        return self
-
-
-class ConnectionIn(_Model):
+class ConnectionIn(Model):
     """What a service asks for when it connects."""
 
-    endpoint_url: Annotated[str, BeforeValidator(_clean), StringConstraints(max_length=2048)] | None = None
+    endpoint_url: Annotated[str, BeforeValidator(clean), StringConstraints(max_length=2048)] | None = None
     event_types: list[str] | None = Field(default=None, max_length=100)
     display: Literal["masked", "full"] = "masked"
-    share: Literal["none", "all"] | list[str] = "none"
+    share: Literal["none", "all"] | list[str] | None = None
     on_exhausted: Literal["continue", "hold"] = "continue"
     start_at: AwareDatetime | None = None
 
@@ -130,7 +84,7 @@ class ConnectionIn(_Model):
 
     @field_validator("share")
     @classmethod
-    def _names_services(cls, value: str | list[str]) -> str | list[str]:
+    def _names_services(cls, value: str | list[str] | None) -> str | list[str] | None:
         for name in value if isinstance(value, list) else ():
             try:
                 parse_id("svc", name)
@@ -139,13 +93,13 @@ class ConnectionIn(_Model):
         return value
 
 
-class ResumeIn(_Model):
+class ResumeIn(Model):
     """How deliveries go on after a pause."""
 
     mode: Literal["continue", "skip"] = "continue"
 
 
-class ReplayIn(_Model):
+class ReplayIn(Model):
     """What is to be delivered once more: one way of saying which events, and a conversation to narrow it."""
 
     event_ids: list[EventNumber] | None = Field(default=None, min_length=1, max_length=1000)
@@ -174,33 +128,6 @@ class ReplayForIn(ReplayIn):
     """The same from the operator, who says for which service."""
 
     service_id: str
-
-
-class AgentIn(_Model):
-    """The person who writes, by the service's word (E3)."""
-
-    id: Name
-    name: Name | None = None
-
-
-class MessageIn(_Model):
-    """A message to send."""
-
-    origin: Literal["agent", "chatbot", "auto_reply", "workflow", "notification", "scheduled", "campaign"]
-    agent: AgentIn | None = Field(default=None, validate_default=True)
-    type: Literal["text"] = "text"
-    text: Annotated[str, BeforeValidator(_clean), StringConstraints(min_length=1, max_length=65_536)]
-    reply_to: Name | None = None
-    parent_epoch: int | None = Field(default=None, ge=0)
-    seen_sequence: int | None = Field(default=None, ge=0)
-    campaign: Name | None = Field(default=None, validate_default=True)
-
-    @field_validator("agent", "campaign")
-    @classmethod
-    def _origin_says_who(cls, value: object, info: ValidationInfo) -> object:
-        if value is None and info.data.get("origin") == info.field_name:
-            raise ValueError(f"a message of origin {info.field_name!r} names its {info.field_name} (rule E1)")
-        return value
 
 
 async def read_json(request: web.Request) -> tuple[bytes, Any]:

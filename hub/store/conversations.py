@@ -7,6 +7,7 @@ from uuid import UUID
 
 from hub.domain import window
 from hub.domain.addresses import Address
+from hub.store.messages import MESSAGE_COLUMNS
 from hub.store.pool import Connection, Record
 
 ConversationKey = tuple[UUID, str, UUID]
@@ -94,6 +95,8 @@ class ConversationState:
     last_sequence: int
     last_customer_at: datetime | None
     reply_to: Address
+    picked_up_by: str | None
+    """The longest-standing holder as JSON, its lease perhaps over (D1); `hub.actions.pick_up` keeps it."""
 
     @property
     def reply_window_expires_at(self) -> datetime | None:
@@ -108,7 +111,7 @@ class ConversationState:
 
 LOCK_SQL = """
 select c.id, c.number_id, n.e164, c.channel_id, c.medium, c.contact_id, c.generation, c.last_sequence,
-       c.last_customer_at, c.reply_to_type, c.reply_to_value
+       c.last_customer_at, c.reply_to_type, c.reply_to_value, c.picked_up_by
 from conversation c join number n on n.id = c.number_id
 where c.id = any($1::uuid[]) order by c.id for update of c"""
 
@@ -132,6 +135,7 @@ def _state(row: Record) -> ConversationState:
         row["last_sequence"],
         row["last_customer_at"],
         Address(row["reply_to_type"], row["reply_to_value"]),
+        row["picked_up_by"],
     )
 
 
@@ -142,7 +146,8 @@ from (select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as x (id
      number n
 where c.id = x.id and n.id = c.number_id
 returning c.id, c.number_id, n.e164, c.channel_id, c.medium, c.contact_id, c.generation,
-          c.last_sequence - x.events as last_sequence, c.last_customer_at, c.reply_to_type, c.reply_to_value"""
+          c.last_sequence - x.events as last_sequence, c.last_customer_at, c.reply_to_type, c.reply_to_value,
+          c.picked_up_by"""
 
 
 async def number_events(
@@ -163,11 +168,11 @@ async def number_events(
 SAVE_SQL = """
 update conversation c
 set last_sequence = s.last_sequence, last_customer_at = s.last_customer_at,
-    reply_to_type = s.reply_to_type, reply_to_value = s.reply_to_value,
+    reply_to_type = s.reply_to_type, reply_to_value = s.reply_to_value, picked_up_by = s.picked_up_by,
     generation = c.generation
                + ((c.reply_to_type, c.reply_to_value) is distinct from (s.reply_to_type, s.reply_to_value))::int
-from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[])
-     as s (id, last_sequence, last_customer_at, reply_to_type, reply_to_value)
+from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])
+     as s (id, last_sequence, last_customer_at, reply_to_type, reply_to_value, picked_up_by)
 where c.id = s.id"""
 
 
@@ -175,13 +180,15 @@ async def save(conn: Connection, states: Sequence[ConversationState]) -> None:
     """Write locked conversations back."""
     if not states:
         return
-    rows = [(s.id, s.last_sequence, s.last_customer_at, s.reply_to.type, s.reply_to.value) for s in states]
+    rows = [
+        (s.id, s.last_sequence, s.last_customer_at, s.reply_to.type, s.reply_to.value, s.picked_up_by) for s in states
+    ]
     await conn.execute(SAVE_SQL, *map(list, zip(*rows, strict=True)))
 
 
 FIND_IN_REACH_SQL = """
 select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at
+       c.created_at, c.picked_up_by
 from conversation c
 join channel ch on ch.id = c.channel_id
 join number n on n.id = c.number_id
@@ -196,24 +203,118 @@ async def find_in_reach(conn: Connection, conversation_id: UUID, service_id: UUI
 
 LIST_IN_REACH_SQL = """
 select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at
+       c.created_at, c.picked_up_by
 from conversation c
 join channel ch on ch.id = c.channel_id
 join number n on n.id = c.number_id
 join subscription s on s.channel_id = c.channel_id and s.service_id = $1 and s.disconnected_at is null
 where c.id > $2 order by c.id limit $3"""
+LIST_WAITING_IN_REACH_SQL = """
+select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
+       c.created_at, c.picked_up_by
+from passed_conversation w
+join conversation c on c.id = w.conversation_id
+join channel ch on ch.id = c.channel_id
+join number n on n.id = c.number_id
+join subscription s on s.channel_id = c.channel_id and s.service_id = $1 and s.disconnected_at is null
+where w.to_service_id = $1 and c.id > $2 order by c.id limit $3"""
+LIST_OF_CONTACT_SQL = """
+select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
+       c.created_at, c.picked_up_by
+from conversation c
+join channel ch on ch.id = c.channel_id
+join number n on n.id = c.number_id
+join subscription s on s.channel_id = c.channel_id and s.service_id = $1 and s.disconnected_at is null
+where c.contact_id = $2 order by c.id"""
 
 
-async def list_in_reach(conn: Connection, service_id: UUID, after: UUID, limit: int) -> list[Record]:
-    """Conversations of all channels that this service is connected to, by age."""
-    return await conn.fetch(LIST_IN_REACH_SQL, service_id, after, limit)
+async def list_in_reach(
+    conn: Connection, service_id: UUID, after: UUID, limit: int, *, is_waiting: bool = False
+) -> list[Record]:
+    """Conversations of all channels that this service is connected to, by age; `is_waiting`: those that were passed to
+    it and wait for it (D4).
+    """
+    sql = LIST_WAITING_IN_REACH_SQL if is_waiting else LIST_IN_REACH_SQL
+    return await conn.fetch(sql, service_id, after, limit)
+
+
+async def list_of_contact(conn: Connection, service_id: UUID, contact_id: UUID) -> list[Record]:
+    """One customer's conversations on all channels that this service is connected to, by age (C3)."""
+    return await conn.fetch(LIST_OF_CONTACT_SQL, service_id, contact_id)
 
 
 LAST_CUSTOMER_AT_SQL = """
 select max(last_customer_at) from conversation where contact_id = $1 and number_id = $2 and medium = $3"""
+LIST_LAST_CUSTOMER_AT_SQL = """
+select w.id, (select max(o.last_customer_at) from conversation o
+              where o.contact_id = w.contact_id and o.number_id = w.number_id and o.medium = w.medium) as at
+from conversation w where w.id = any($1::uuid[])"""
 
 
 async def find_last_customer_at(conn: Connection, contact_id: UUID, number_id: int, medium: str) -> datetime | None:
     """When this customer last wrote to this number: the window belongs to the number, for all its channels (A3, E4)."""
     value: datetime | None = await conn.fetchval(LAST_CUSTOMER_AT_SQL, contact_id, number_id, medium)
     return value
+
+
+async def list_last_customer_at(conn: Connection, ids: Collection[UUID]) -> dict[UUID, datetime | None]:
+    """The same for the customers and numbers of these conversations."""
+    rows = await conn.fetch(LIST_LAST_CUSTOMER_AT_SQL, list(ids)) if ids else []
+    return {row["id"]: row["at"] for row in rows}
+
+
+# Of a long conversation only its end is looked at: what is recent is there.
+LIST_REPLIES_SQL = """
+select m.author_service_id, s.name as author_name, m.agent_id, max(m.created_at) as at,
+       (array_agg(m.agent_name order by m.sequence desc))[1] as agent_name
+from (select * from message r where r.conversation_id = $1 order by r.sequence desc limit 200) m
+join service s on s.id = m.author_service_id
+where m.origin = 'agent' and m.created_at > $2 and m.status is distinct from 'cancelled'
+group by 1, 2, 3"""
+LIST_NEWER_SQL = """
+select m.author_service_id, s.name as author_name, m.agent_id, count(*)::int as count, min(m.created_at) as since,
+       max(m.sequence) as sequence, (array_agg(m.agent_name order by m.sequence desc))[1] as agent_name
+from message m left join service s on s.id = m.author_service_id
+where m.conversation_id = $1 and m.sequence > $2
+group by 1, 2, 3"""
+
+
+async def list_replies(conn: Connection, conversation_id: UUID, since: datetime) -> list[Record]:
+    """Agents who answered after this time, each with the last time they did (D2)."""
+    return await conn.fetch(LIST_REPLIES_SQL, conversation_id, since)
+
+
+async def list_newer(conn: Connection, conversation_id: UUID, sequence: int) -> list[Record]:
+    """Who wrote after this sequence number: how much, since when, and the number of the last (D3)."""
+    return await conn.fetch(LIST_NEWER_SQL, conversation_id, sequence)
+
+
+LIST_MESSAGES_BEFORE_SQL = f"""
+select {MESSAGE_COLUMNS}
+from unnest($1::uuid[], $2::bigint[]) as w (conversation_id, position)
+cross join lateral (
+    select * from message r where r.conversation_id = w.conversation_id and r.sequence < w.position
+    order by r.sequence desc limit $3) m
+left join service s on s.id = m.author_service_id
+order by m.conversation_id, m.sequence desc"""
+LIST_MESSAGES_AFTER_SQL = f"""
+select {MESSAGE_COLUMNS}
+from unnest($1::uuid[], $2::bigint[]) as w (conversation_id, position)
+cross join lateral (
+    select * from message r where r.conversation_id = w.conversation_id and r.sequence > w.position
+    order by r.sequence limit $3) m
+left join service s on s.id = m.author_service_id
+order by m.conversation_id, m.sequence"""
+
+
+async def list_messages(
+    conn: Connection, positions: Mapping[UUID, int], limit: int, *, is_forward: bool
+) -> dict[UUID, list[Record]]:
+    """The messages of several conversations next to a place in each: above it, oldest first, or below it, newest first;
+    at most `limit` of each.
+    """
+    sql = LIST_MESSAGES_AFTER_SQL if is_forward else LIST_MESSAGES_BEFORE_SQL
+    found: dict[UUID, list[Record]] = {}
+    for row in await conn.fetch(sql, list(positions), list(positions.values()), limit):
+        found.setdefault(row["conversation_id"], []).append(row)
+    return found

@@ -13,7 +13,8 @@ from hub.store.pool import Connection, Record
 LOCK_SHARDS_SQL = "select prev_ids, ids from lock_shards($1::smallint[], $2)"
 COLUMNS: Final = (
     "id", "shard", "prev_id", "type", "number_id", "channel_id", "conversation_id", "sequence",
-    "reply_window_expires_at", "message_id", "author_service_id", "audience", "data", "created_at",
+    "reply_window_expires_at", "message_id", "author_service_id", "audience", "data", "created_at", "written_at",
+    "picked_up_by",
 )  # fmt: skip
 
 
@@ -50,6 +51,8 @@ def _place(draft: EventDraft, event_id: int, prev_id: int) -> Event:
         draft.author_service_id,
         draft.audience,
         orjson.dumps(draft.data, option=orjson.OPT_UTC_Z).decode(),
+        draft.written_at,
+        draft.picked_up_by,
     )
 
 
@@ -57,7 +60,7 @@ def _row(draft: EventDraft, event: Event) -> tuple[Any, ...]:
     return (
         event.id, event.shard, event.prev_id, event.type, draft.number_id, event.channel_id, event.conversation_id,
         event.sequence, event.reply_window_expires_at, draft.message_id, event.author_service_id, event.audience,
-        event.data, event.at,
+        event.data, event.at, event.written_at, event.picked_up_by,
     )  # fmt: skip
 
 
@@ -65,7 +68,7 @@ LIST_AFTER_SQL = """
 select e.* from unnest($1::smallint[], $2::bigint[]) as p (shard, position),
 lateral (
     select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
-           author_service_id, audience, data
+           author_service_id, audience, data, written_at, picked_up_by
     from event where event.shard = p.shard and event.id > p.position order by event.id limit $3
 ) e
 order by e.id"""
@@ -93,12 +96,14 @@ def _read_event(row: Record) -> Event:
         row["author_service_id"],
         row["audience"],
         row["data"],
+        row["written_at"],
+        row["picked_up_by"],
     )
 
 
 LIST_LANE_SQL = """
 select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
-       author_service_id, audience, data
+       author_service_id, audience, data, written_at, picked_up_by
 from event where coalesce(conversation_id, channel_id) = $1 and id >= $2 and id <= $3 order by id limit $4"""
 
 
@@ -109,7 +114,7 @@ async def list_lane(conn: Connection, lane: UUID, first: int, last: int, limit: 
 
 LIST_SHARD_SQL = """
 select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
-       author_service_id, audience, data
+       author_service_id, audience, data, written_at, picked_up_by
 from event where shard = $1 and id > $2 and id <= $3 order by id limit $4"""
 
 
@@ -141,7 +146,7 @@ async def find_heads(conn: Connection) -> dict[int, int]:
 
 LIST_RECENT_SQL = """
 select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
-           author_service_id, audience, data
+           author_service_id, audience, data, written_at, picked_up_by
 from event where id > $1 order by id limit $2"""
 
 
@@ -158,7 +163,8 @@ with low as (
     ) first
 )
 select id, shard, prev_id, type, created_at, channel_id, conversation_id, sequence, reply_window_expires_at,
-       author_service_id, audience, case when channel_id = any($2::uuid[]) then data else '' end as data
+       author_service_id, audience, case when channel_id = any($2::uuid[]) then data else '' end as data,
+       written_at, picked_up_by
 from event
 where id between (select id from low) and (select id from low) + $4 and id > ($1::bigint[])[shard + 1]
 order by id limit $3"""

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 from hub.store.pool import Connection, Record
 
@@ -122,6 +123,9 @@ select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[],
 TAKE_ORPHANS_SQL = """
 delete from orphan_status where provider = $1 and provider_id = $2
 returning status, reported, provider_time, details, id"""
+TAKE_ORPHANS_OF_SQL = """
+delete from orphan_status o using message m where m.id = $1 and o.provider = m.provider and o.provider_id = $2
+returning o.status, o.reported, o.provider_time, o.details, o.id"""
 
 
 LOCK_PROVIDER_IDS_SQL = """
@@ -147,6 +151,11 @@ async def add_orphans(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None
 async def take_orphans(conn: Connection, provider: str, provider_id: str) -> list[Record]:
     """Take back what was parked for this message, in order of arrival."""
     return sorted(await conn.fetch(TAKE_ORPHANS_SQL, provider, provider_id), key=lambda row: row["id"])
+
+
+async def take_orphans_of(conn: Connection, message_id: UUID, provider_id: str) -> list[Record]:
+    """The same for a message of ours that its provider calls so."""
+    return sorted(await conn.fetch(TAKE_ORPHANS_OF_SQL, message_id, provider_id), key=lambda row: row["id"])
 
 
 COUNT_OPEN_SQL = "select count(*) from (select from quarantine where state = 'open' limit 1000) as q"

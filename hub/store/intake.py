@@ -69,7 +69,7 @@ class Rows:
 
 
 TAKE_MESSAGES_SQL = """
-select event_ids, prev_ids, sequences, expiries
+select event_ids, prev_ids, sequences, expiries, holders
 from take_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"""
 
 
@@ -77,7 +77,7 @@ async def take_messages(conn: Connection, version: int, at: datetime, rows: Rows
     """Store them and log their events. One statement, durable when it returns if no transaction is open.
 
     Gives for each row its event's id and predecessor and its sequence number (None: it was seen before), and for each
-    conversation when its reply window closes. Raises `OutOfDate`.
+    conversation when its reply window closes and who holds it. Raises `OutOfDate`.
     """
     try:
         record = await conn.fetchrow(TAKE_MESSAGES_SQL, version, at, *rows.columns())

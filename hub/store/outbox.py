@@ -1,5 +1,6 @@
 """What waits to be handed to a provider (rules E8, E9), and the answers kept for repeated requests (E6)."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from hub.store.pool import Connection, Record
@@ -15,28 +16,60 @@ async def add(
     await conn.execute(ADD_SQL, message_id, sender_id, conversation_id, sequence, priority)
 
 
-# Only the head of a conversation may go (E9). A waiting agent reply lends its priority to the head before it: the queue
-# is walked in the order of urgency, only as far as needed; at a conversation's most urgent message its head is taken.
+WALK_INDEXES_SQL = "select set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false)"
+
+
+async def walk_indexes(conn: Connection) -> None:
+    """Let this session look at the queue by its indexes only: the queue is now empty, now long, and a plan made for the
+    one would read and sort all of the other.
+    """
+    await conn.execute(WALK_INDEXES_SQL)
+
+
+# Only the head of a conversation may go (E9). A waiting agent reply lends its priority to the head before it: each
+# sender's queue is walked in the order of urgency, only as far as needed; at a conversation's most urgent message its
+# head is taken. Senders are found by stepping through the index, and those that may not send now are not walked at all.
 # Conversations whose head may not go now are left out beforehand, or a throttled provider's would be walked each time.
 LIST_HEADS_SQL = """
-select h.message_id, h.conversation_id, (select m.channel_id from message m where m.id = h.message_id) as channel_id
-from outbox o cross join lateral (
-    select * from outbox p where p.conversation_id = o.conversation_id order by p.sequence limit 1) h
-where o.conversation_id not in (
-    select b.conversation_id from outbox b
-    where (b.claimed_by is not null or b.held_until is not null or b.attempts > 0)
-      and (b.claimed_by is not null or b.held_until is not null or b.not_before > now()))
-  and o.message_id = (
-    select q.message_id from outbox q where q.conversation_id = o.conversation_id
-    order by q.priority, q.message_id limit 1)
-  and h.claimed_by is null and h.held_until is null and h.not_before <= now()
-order by o.priority, o.message_id
-limit $1"""
+with recursive waiting as (
+    (select sender_id from outbox order by sender_id limit 1)
+    union all
+    select (select o.sender_id from outbox o where o.sender_id > w.sender_id order by o.sender_id limit 1)
+    from waiting w where w.sender_id is not null
+)
+select u.message_id, u.conversation_id, u.sender_id, s.medium, s.rate,
+       (select m.channel_id from message m where m.id = u.message_id) as channel_id
+from (
+    select h.message_id, h.conversation_id, h.sender_id, h.urgency, h.urgent_id
+    from waiting w cross join lateral (
+        select p.message_id, p.conversation_id, p.sender_id, o.priority as urgency, o.message_id as urgent_id
+        from outbox o cross join lateral (
+            select * from outbox f where f.conversation_id = o.conversation_id
+            order by f.sequence, f.message_id limit 1) p
+        where o.sender_id = w.sender_id
+          and o.conversation_id not in (
+            select b.conversation_id from outbox b
+            where (b.claimed_by is not null or b.held_until is not null or b.attempts > 0)
+              and (b.claimed_by is not null or b.held_until is not null or b.not_before > now()))
+          and o.message_id = (
+            select q.message_id from outbox q where q.conversation_id = o.conversation_id
+            order by q.priority, q.message_id limit 1)
+          and p.claimed_by is null and p.held_until is null and p.not_before <= now()
+          and p.sender_id <> all($2::bigint[])
+        order by o.priority, o.message_id
+        limit $1) h
+    where w.sender_id <> all($2::bigint[])
+    order by h.urgency, h.urgent_id
+    limit $1) u
+join sender s on s.id = u.sender_id
+order by u.urgency, u.urgent_id"""
 
 
-async def list_heads(conn: Connection, limit: int) -> list[Record]:
-    """Messages that may be sent now, the most urgent first."""
-    return await conn.fetch(LIST_HEADS_SQL, limit)
+async def list_heads(conn: Connection, limit: int, waiting: Collection[int] = ()) -> list[Record]:
+    """Messages that may be sent now, the most urgent first, but for those of senders that are `waiting`; each with its
+    sender, and the sender's medium and rate. The connection is one that walks indexes.
+    """
+    return await conn.fetch(LIST_HEADS_SQL, limit, list(waiting))
 
 
 CLAIM_SQL = """
@@ -104,6 +137,44 @@ async def list_abandoned(conn: Connection, owner: UUID) -> list[Record]:
     return await conn.fetch(LIST_ABANDONED_SQL, owner)
 
 
+LIST_HELD_SQL = """
+select m.id, m.conversation_id, m.provider, m.medium, extract(epoch from now() - u.at)::float8 as age
+from outbox o join message m on m.id = o.message_id
+join message_status u on u.message_id = m.id and u.reported = 'unknown'
+where o.held_until is not null and m.status = 'unknown' and m.provider = any($1)"""
+
+
+async def list_held(conn: Connection, providers: Collection[str]) -> list[Record]:
+    """Messages of these providers whose outcome is unknown and that hold their conversation, with the seconds since."""
+    return await conn.fetch(LIST_HELD_SQL, list(providers))
+
+
+# Of long conversations only the end is looked at: what is still without a provider id is recent.
+HAS_ALIKE_SQL = """
+select exists (
+    select from conversation mine
+    join conversation c using (contact_id, number_id, medium)
+    cross join lateral (select * from message r where r.conversation_id = c.id order by r.sequence desc limit 200) m
+    where mine.id = $2 and m.id <> $1 and m.direction = 'outbound' and m.provider_id is null
+      and m.status in ('sending', 'unknown') and m.content = (select o.content from message o where o.id = $1))"""
+
+
+async def has_alike(conn: Connection, message_id: UUID, conversation_id: UUID) -> bool:
+    """Whether the same was said to the same customer in another message that the provider has not named either."""
+    return bool(await conn.fetchval(HAS_ALIKE_SQL, message_id, conversation_id))
+
+
+# Only what was never handed out: a claimed message may be with the provider already.
+TAKE_SQL = """
+delete from outbox where message_id = $1 and attempts = 0 and claimed_by is null and held_until is null
+returning true"""
+
+
+async def take(conn: Connection, message_id: UUID) -> bool:
+    """Take a message that was never handed out back from the queue; its conversation is locked (E11)."""
+    return bool(await conn.fetchval(TAKE_SQL, message_id))
+
+
 # Only what no sender has claimed: a claimed message may be with the provider already.
 TAKE_AUTOMATION_SQL = """
 delete from outbox using message m
@@ -111,12 +182,15 @@ where m.id = outbox.message_id and m.channel_id = $1 and m.author_service_id = $
   and outbox.claimed_by is null and outbox.held_until is null
 returning m.id, m.conversation_id"""
 LIST_AUTOMATION_SQL = """
-select distinct m.conversation_id from outbox o join message m on m.id = o.message_id
-where m.channel_id = $1 and m.author_service_id = $2 and m.origin <> 'agent'"""
+select m.conversation_id from outbox o join message m on m.id = o.message_id
+where m.channel_id = $1 and m.author_service_id = $2 and m.origin <> 'agent'
+union
+select m.conversation_id from schedule o join message m on m.id = o.message_id
+where m.channel_id = $1 and m.author_service_id = $2"""
 
 
 async def list_automation_conversations(conn: Connection, channel_id: UUID, service_id: UUID) -> list[UUID]:
-    """Conversations in which a service has automation waiting."""
+    """Conversations in which a service has automation waiting, be it in the queue or for its time."""
     rows = await conn.fetch(LIST_AUTOMATION_SQL, channel_id, service_id)
     return [row["conversation_id"] for row in rows]
 

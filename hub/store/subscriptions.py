@@ -5,29 +5,34 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from hub.domain.masking import Sharing
 from hub.domain.parenthood import Member
 from hub.domain.policy import Parent
 from hub.store.pool import Connection, Record
 
+# clock_timestamp: whoever waited for the number longer comes later, by rank and by time.
 ADD_SUBSCRIPTION_SQL = """
-insert into subscription (id, channel_id, service_id, is_parent, parent_since, endpoint_url, event_types, display,
-                          share, share_with, on_exhausted)
-values ($1, $2, $3, $4, case when $4 then now() end, $5, $6, $7, $8, $9, $10)"""
+insert into subscription (id, channel_id, service_id, is_parent, parent_since, connected_at, endpoint_url, event_types,
+                          display, share, share_with, on_exhausted)
+select $1, $2, $3, $4, case when $4 then x.at end, x.at, $5, $6, $7, $8, $9, $10
+from (select clock_timestamp() as at) x"""
 SET_SUBSCRIPTION_SQL = """
 update subscription
 set endpoint_url = $2, event_types = $3, display = $4, share = $5, share_with = $6, on_exhausted = $7 where id = $1"""
 FIND_SUBSCRIPTION_SQL = """
-select u.*, c.kind, c.number_id, c.parent_epoch from subscription u join channel c on c.id = u.channel_id
+select u.*, c.kind, c.number_id, c.parent_epoch, c.default_share
+from subscription u join channel c on c.id = u.channel_id
 where c.number_id = $1 and u.service_id = $2 and u.disconnected_at is null"""
 LIST_MEMBERS_SQL = """
 select u.id, u.service_id, u.rank, u.is_parent, u.parent_since, u.connected_at, u.state, u.paused_at, u.paused_reason,
-       u.on_exhausted, s.name
-from subscription u join service s on s.id = u.service_id
+       u.on_exhausted, u.endpoint_url, u.event_types, u.display, u.share, u.share_with,
+       coalesce(u.share, c.default_share) as effective_share, s.name
+from subscription u join service s on s.id = u.service_id join channel c on c.id = u.channel_id
 where u.channel_id = $1 and u.disconnected_at is null order by u.rank"""
 END_SUBSCRIPTION_SQL = """
 update subscription set disconnected_at = now(), is_parent = false, parent_since = null, run = run + 1 where id = $1"""
-SET_PARENT_SQL = "update subscription set is_parent = true, parent_since = now() where id = $1"
+# One statement after the other: at no time has a channel two parents.
+UNSET_PARENT_SQL = "update subscription set is_parent = false, parent_since = null where channel_id = $1 and is_parent"
+SET_PARENT_SQL = "update subscription set is_parent = true, parent_since = clock_timestamp() where id = $1"
 ADD_CURSORS_SQL = """
 insert into cursor (subscription_id, shard, position) select $1, * from unnest($2::smallint[], $3::bigint[])"""
 SET_START_SQL = "update subscription set start_positions = $2 where id = $1"
@@ -35,12 +40,12 @@ SET_START_SQL = "update subscription set start_positions = $2 where id = $1"
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionSettings:
-    """What a service asks for when it connects (A11, C2, G3, G5)."""
+    """What a service asks for when it connects (A11, C2, G3, G5); `share` None: the channel's default holds."""
 
     endpoint_url: str | None
     event_types: Sequence[str] | None
     display: str
-    share: str
+    share: str | None
     share_with: Sequence[UUID]
     on_exhausted: str
 
@@ -94,6 +99,11 @@ async def end_subscription(conn: Connection, subscription_id: UUID) -> None:
     await conn.execute(END_SUBSCRIPTION_SQL, subscription_id)
 
 
+async def unset_parent(conn: Connection, channel_id: UUID) -> None:
+    """Nobody is parent for the moment; rank and connection stay."""
+    await conn.execute(UNSET_PARENT_SQL, channel_id)
+
+
 async def set_parent(conn: Connection, subscription_id: UUID) -> None:
     """Make this subscription the parent; there must be none."""
     await conn.execute(SET_PARENT_SQL, subscription_id)
@@ -109,6 +119,10 @@ FIND_HOME_SQL = """
 select u.id, u.service_id, u.state, u.channel_id, s.name, n.id as number_id, n.e164, c.kind, c.owner_service_id
 from subscription u join service s on s.id = u.service_id join channel c on c.id = u.channel_id
 join number n on n.id = c.number_id where u.id = $1 and u.disconnected_at is null"""
+LIST_HOMES_SQL = """
+select u.id, u.service_id, u.state, u.channel_id, s.name, n.id as number_id, n.e164, c.kind, c.owner_service_id
+from subscription u join service s on s.id = u.service_id join channel c on c.id = u.channel_id
+join number n on n.id = c.number_id where u.service_id = $1 and u.disconnected_at is null order by n.id"""
 LIST_OF_SERVICE_SQL = """
 select u.id, n.e164 from subscription u join channel c on c.id = u.channel_id join number n on n.id = c.number_id
 where u.service_id = $1 and u.disconnected_at is null order by u.connected_at, u.id"""
@@ -117,6 +131,11 @@ where u.service_id = $1 and u.disconnected_at is null order by u.connected_at, u
 async def find_home(conn: Connection, subscription_id: UUID) -> Record | None:
     """A current subscription with its service, channel and number."""
     return await conn.fetchrow(FIND_HOME_SQL, subscription_id)
+
+
+async def list_homes(conn: Connection, service_id: UUID) -> list[Record]:
+    """The same for all current subscriptions of a service, in the order in which their numbers are locked."""
+    return await conn.fetch(LIST_HOMES_SQL, service_id)
 
 
 async def list_of_service(conn: Connection, service_id: UUID) -> list[Record]:
@@ -171,14 +190,12 @@ async def expire_secrets(conn: Connection, subscription_id: UUID, overlap: float
 
 LIST_RECEIVERS_SQL = """
 select u.id, u.channel_id, u.service_id, u.is_parent, u.endpoint_url, u.event_types, u.display, u.run, u.on_exhausted,
-       c.kind, c.parent_epoch, extract(epoch from clock_timestamp() - u.connected_at)::float8 as age,
+       c.kind, c.parent_epoch, n.standalone_may_automate,
+       extract(epoch from clock_timestamp() - u.connected_at)::float8 as age,
        (select array_agg(x.secret order by x.id desc) from subscription_secret x
         where x.subscription_id = u.id and (x.expires_at is null or x.expires_at > now())) as secrets
-from subscription u join channel c on c.id = u.channel_id
+from subscription u join channel c on c.id = u.channel_id join number n on n.id = c.number_id
 where u.disconnected_at is null and u.state = 'active' and u.endpoint_url is not null"""
-LIST_SHARING_SQL = """
-select distinct on (channel_id, service_id) channel_id, service_id, share, share_with from subscription
-order by channel_id, service_id, rank desc"""
 
 
 async def list_receivers(conn: Connection) -> list[Record]:
@@ -186,32 +203,9 @@ async def list_receivers(conn: Connection) -> list[Record]:
     return await conn.fetch(LIST_RECEIVERS_SQL)
 
 
-async def list_sharing(conn: Connection) -> list[Record]:
-    """What each service that is or was on a channel lets others see of its messages (C2)."""
-    return await conn.fetch(LIST_SHARING_SQL)
-
-
-FIND_DISPLAY_SQL = """
-select display from subscription where channel_id = $1 and service_id = $2 and disconnected_at is null"""
-LIST_CHANNEL_SHARING_SQL = """
-select distinct on (service_id) service_id, share, share_with from subscription where channel_id = $1
-order by service_id, rank desc"""
-
-
-async def find_visibility(
-    conn: Connection, channel_id: UUID, service_id: UUID
-) -> tuple[str, dict[UUID | None, Sharing]]:
-    """What a viewer asks to see on a channel, and what each author there shares (C2)."""
-    display = await conn.fetchval(FIND_DISPLAY_SQL, channel_id, service_id)
-    rows = await conn.fetch(LIST_CHANNEL_SHARING_SQL, channel_id)
-    sharing: dict[UUID | None, Sharing] = {
-        row["service_id"]: Sharing(row["share"], frozenset(row["share_with"])) for row in rows
-    }
-    return display or "masked", sharing
-
-
 LIST_VIEWERS_SQL = """
-select u.channel_id, u.service_id, u.is_parent, u.event_types, u.display, u.start_positions, c.kind, c.parent_epoch
+select u.channel_id, u.service_id, u.is_parent, u.event_types, u.display, u.start_positions, c.kind, c.parent_epoch,
+       n.standalone_may_automate
 from subscription u join channel c on c.id = u.channel_id join number n on n.id = c.number_id
 where u.service_id = $1 and u.disconnected_at is null and ($2::text is null or n.e164 = $2)"""
 LIST_STARTS_SQL = """

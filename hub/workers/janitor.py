@@ -11,14 +11,17 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from hub.actions.expire import expire
+from hub.actions.pick_up import expire_pickups
 from hub.domain.ids import event_id
-from hub.store import inbound, leases, retention
+from hub.store import inbound, leases, presence, retention
 from hub.store.pool import Connection, Database, Dedicated
 
 log = structlog.get_logger()
 
 INTERVAL: Final = 60.0
 """Seconds between rounds, and how long one chore may go on pruning."""
+PICKUPS: Final = 100
+"""Pick-ups that end in one transaction."""
 
 _NEWEST: Final = "livemostrecent"
 """One process keeps house at a time: of several, the last to have counted is right."""
@@ -78,6 +81,8 @@ class Janitor:
             self._make_partitions,
             self._drop_events,
             self._drop_attempts,
+            self._expire_pickups,
+            self._prune_presence,
             self._prune_keys,
             self._prune_answers,
             self._prune_orphans,
@@ -139,6 +144,13 @@ class Janitor:
         async with owner.transaction() as conn:
             days = await retention.list_old_days(conn, self._attempt_age)
         await _drop(owner, "attempt", days)
+
+    async def _expire_pickups(self, owner: Dedicated) -> None:
+        """The events are found in the log by whoever delivers them."""
+        await _prune(owner, lambda conn: expire_pickups(conn, PICKUPS, datetime.now(UTC)), PICKUPS)
+
+    async def _prune_presence(self, owner: Dedicated) -> None:
+        await _prune(owner, presence.prune_presence, presence.PRUNE_BATCH)
 
     async def _prune_keys(self, owner: Dedicated) -> None:
         await _prune(owner, lambda conn: inbound.prune_keys(conn, self._key_days), inbound.PRUNE_BATCH)

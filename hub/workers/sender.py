@@ -2,26 +2,30 @@
 
 One sender at a time owns the queue; what a dead one had claimed is settled as unknown, never sent again by itself.
 One that lost the ownership hands nothing more to a provider, but still records what became of what it had handed over.
+The owner alone sends, so that order and rate are kept here (E9).
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 from uuid import UUID, uuid4
 
 import structlog
-from prometheus_client import Counter, Histogram
 
+from hub.actions.claim import Claim, claim
 from hub.actions.record_send import Outcome, abandon, record_send
-from hub.actions.send import Claim, claim
 from hub.domain.errors import Unavailable
 from hub.domain.events import Event
 from hub.domain.ids import public_id
-from hub.store import leases, outbox
+from hub.domain.rates import Rates
+from hub.store import leases, outbox, schedule
 from hub.store.pool import Connection, Database, Dedicated, Record, TryAgain
-from providers.base import NotTaken, OutboundMessage, OutcomeUnknown, Provider, Refused, SendError
+from hub.workers.asker import Asker
+from hub.workers.calls import Calls, Prepare, as_it_is
+from providers.base import NotTaken, Provider
 
 log = structlog.get_logger()
 
@@ -30,15 +34,12 @@ POLL: Final = 0.1
 GRACE: Final = 5.0
 """Seconds that sends in flight get when the sender is stopped; a later one ends as unknown (E8)."""
 _RETRY: Final = 0.5
-
-SENDS = Counter("partyline_sends", "Messages handed to providers by outcome", ["provider", "outcome"])
-SEND_SECONDS = Histogram(
-    "partyline_send_seconds", "One provider call", ["provider"], buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-)
+RATES: Final = {"whatsapp": 80.0, "sms": 10.0}
+"""Messages a second that a sender of each medium may send, where it has no rate of its own."""
 
 
 class Sender:
-    """Claims, sends, records."""
+    """Claims, sends, records; `rates` are messages a second by medium."""
 
     def __init__(
         self,
@@ -47,11 +48,16 @@ class Sender:
         publish: Callable[[Sequence[Event]], None],
         *,
         concurrency: int,
+        rates: Mapping[str, float] = RATES,
+        prepare: Prepare = as_it_is,
     ) -> None:
         self._database = database
-        self._providers = providers
+        self._calls = Calls(providers, prepare)
         self._publish = publish
         self._concurrency = concurrency
+        self._usual = rates
+        self._rates = Rates()
+        self._asker = Asker(database, providers, prepare, publish)
         self._id = uuid4()
         self._wake = asyncio.Event()
         self._flying: dict[UUID, asyncio.Task[None]] = {}
@@ -86,6 +92,8 @@ class Sender:
         owner = await self._database.dedicated()
         try:
             await leases.own(owner.conn, leases.SENDER)
+            async with owner.transaction() as conn:
+                await outbox.walk_indexes(conn)
             log.info("sender.started")
             await self._settle_abandoned()
             await self._loop(owner)
@@ -94,6 +102,7 @@ class Sender:
             raise
         finally:
             self._terms += 1
+            await self._asker.close()
             await owner.close()
 
     async def _loop(self, owner: Dedicated) -> None:
@@ -104,16 +113,28 @@ class Sender:
             self._wake.clear()
             await leases.confirm(owner.conn)
             await self._settle_lost()
-            room = self._concurrency - len(self._flying)
-            if room > 0:
-                for head in await self._heads(room):
-                    self._fly(head)
+            await self._asker.look()
+            while (room := self._concurrency - len(self._flying)) > 0:
+                heads = await self._heads(owner, room)
+                started = [head for head in heads if self._start(head)]
+                if len(started) == len(heads):
+                    break  # else a sender had no more tokens: others may have been behind it
 
-    async def _heads(self, room: int) -> list[Record]:
-        async with self._database.transaction() as conn:
+    async def _heads(self, owner: Dedicated, room: int) -> list[Record]:
+        waiting = self._rates.waiting(monotonic())
+        async with owner.transaction() as conn:
             await outbox.release_held(conn)
-            heads = await outbox.list_heads(conn, room + len(self._flying))
+            await schedule.queue_due(conn)
+            heads = await outbox.list_heads(conn, room + len(self._flying), waiting)
         return [head for head in heads if head["message_id"] not in self._flying][:room]
+
+    def _start(self, head: Record) -> bool:
+        """Send this one, if its sender's rate allows it (E9)."""
+        rate = head["rate"] or self._usual[head["medium"]]
+        if not self._rates.take(head["sender_id"], rate, monotonic()):
+            return False
+        self._fly(head)
+        return True
 
     def _fly(self, head: Record) -> None:
         message_id = head["message_id"]
@@ -129,9 +150,11 @@ class Sender:
         try:
             claimed = await self._claim(head)
             if claimed is None or claimed.message is None:
+                self._rates.put_back(head["sender_id"])
                 return
             self._called.add(head["message_id"])
-            outcome = await self._call(claimed.provider, claimed.message) if term == self._terms else _not_handed_over()
+            outcome = await self._calls.send(claimed.provider, claimed.message, may_go=lambda: term == self._terms)
+            self._heed(head["sender_id"], outcome)
             await self._record(head, outcome, claimed.attempts)
             self._called.discard(head["message_id"])
         except Unavailable:
@@ -155,21 +178,11 @@ class Sender:
                     self._publish(claimed.events)
                 return claimed
 
-    async def _call(self, provider: str, message: OutboundMessage) -> Outcome:
-        adapter = self._providers.get(provider)
-        if adapter is None:
-            return Refused("no_provider", f"{provider} is not configured")
-        with SEND_SECONDS.labels(provider).time():
-            try:
-                outcome: Outcome = await adapter.send(message)
-            except SendError as error:
-                outcome = error
-            except Exception as error:
-                log.exception("send.provider_broke", provider=provider, message=message.hub_id)
-                outcome = OutcomeUnknown("internal", type(error).__name__)
-        SENDS.labels(provider, _name(outcome)).inc()
-        log.info("send.attempted", provider=provider, message=message.hub_id, outcome=_name(outcome))
-        return outcome
+    def _heed(self, sender_id: int, outcome: Outcome) -> None:
+        """A provider that says when it will take more means all of the sender (E9)."""
+        if isinstance(outcome, NotTaken) and outcome.code == "throttled" and outcome.retry_after:
+            self._rates.pause(sender_id, outcome.retry_after, monotonic())
+            log.warning("sender.throttled", sender=sender_id, seconds=outcome.retry_after)
 
     async def _record(self, head: Record, outcome: Outcome, attempts: int) -> None:
         """Write the outcome down, however long the database is away: it is known only here."""
@@ -233,15 +246,3 @@ class Sender:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-
-
-def _not_handed_over() -> NotTaken:
-    return NotTaken("sender_lost", "the process that claimed this lost the queue before it called the provider")
-
-
-def _name(outcome: Outcome) -> str:
-    if isinstance(outcome, Refused):
-        return "refused"
-    if isinstance(outcome, NotTaken):
-        return "not_taken"
-    return "unknown" if isinstance(outcome, SendError) else "taken"

@@ -5,7 +5,7 @@ second opinion on what the providers do.
 """
 
 from providers.simulator.faults import Fault
-from providers.simulator.ledger import Attempt, Number, Person, SimulatedSend
+from providers.simulator.ledger import Attempt, Number, Person, ReadMark, SimulatedSend
 from providers.simulator.load import mixed_load, people
 from providers.simulator.posting import Posted
 from providers.simulator.scenario import Customer, NotAccepted
@@ -20,6 +20,7 @@ __all__ = [
     "Number",
     "Person",
     "Posted",
+    "ReadMark",
     "SimulatedSend",
     "Simulator",
     "StatusPlan",

@@ -74,6 +74,17 @@ class SimulatedSend:
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadMark:
+    """A customer's message (`message_id`) that was marked as read, perhaps with a typing indicator."""
+
+    provider: ProviderName
+    sender: str
+    message_id: str
+    is_typing: bool
+    at: float
+
+
 class Ledger:
     """The record of both APIs; `clock` gives unix seconds, ids follow from `seed`."""
 
@@ -83,7 +94,9 @@ class Ledger:
         self.attempts: list[Attempt] = []
         self.in_flight = 0
         self.peak = 0
+        self.read_marks: list[ReadMark] = []
         self.faults: deque[Fault] = deque()
+        self.faults_when_asked: deque[Fault] = deque()
         self.stopping = asyncio.Event()
         self._random = random.Random(seed)  # noqa: S311 - ids must repeat, not be secret
         self._gate = asyncio.Event()
@@ -98,6 +111,10 @@ class Ledger:
         """A new id of Twilio's form."""
         return f"{prefix}{self._random.randbytes(16).hex()}"
 
+    def media_id(self) -> str:
+        """A new id of an upload, of Meta's form."""
+        return str(self._random.randrange(10**14, 10**15))
+
     def hold(self) -> None:
         """Let requests wait, unanswered, until `release`."""
         self._gate.clear()
@@ -109,8 +126,19 @@ class Ledger:
     @asynccontextmanager
     async def admitted(self, attempt: Attempt) -> AsyncIterator[Fault | None]:
         """Record a request and hold it while the gate is closed; gives the fault it is to meet."""
-        fault = self.faults.popleft() if self.faults else None
         self.attempts.append(attempt)
+        async with self._gated(self.faults) as fault:
+            yield fault
+
+    @asynccontextmanager
+    async def asked(self) -> AsyncIterator[Fault | None]:
+        """The same for a request that sends nothing: its faults are lined up by themselves."""
+        async with self._gated(self.faults_when_asked) as fault:
+            yield fault
+
+    @asynccontextmanager
+    async def _gated(self, faults: deque[Fault]) -> AsyncIterator[Fault | None]:
+        fault = faults.popleft() if faults else None
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         self.changed()
@@ -124,6 +152,11 @@ class Ledger:
     def take(self, send: SimulatedSend) -> None:
         """Record an accepted message."""
         self.sent.append(send)
+        self.changed()
+
+    def mark(self, mark: ReadMark) -> None:
+        """Record a read mark."""
+        self.read_marks.append(mark)
         self.changed()
 
     def changed(self) -> None:

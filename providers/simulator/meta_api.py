@@ -1,4 +1,4 @@
-"""The part of Meta's Graph API that sends messages.
+"""The part of Meta's Graph API that sends messages and marks them as read; `meta_extras` has the rest.
 
 https://developers.facebook.com/docs/whatsapp/cloud-api/reference/messages.
 """
@@ -10,64 +10,93 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from providers.simulator.faults import Fault, misbehave
-from providers.simulator.ledger import Attempt, Ledger, Number, SimulatedSend
+from providers.simulator.faults import misbehave
+from providers.simulator.ledger import Attempt, Ledger, Number, ReadMark, SimulatedSend
+from providers.simulator.meta_answers import Handler, error, fault_error, no_such_node
+from providers.simulator.meta_checks import Problem, check, find_template, shown_text
+from providers.simulator.meta_extras import MetaExtras
 
 Taken = Callable[[SimulatedSend], Awaitable[None]]
 
-_TITLES = {
-    1: "An unknown error has occurred.",
-    100: "Invalid parameter",
-    190: "Invalid OAuth access token - Cannot parse access token",
-    130429: "Rate limit hit",
-    131000: "Something went wrong",
-    131008: "Required parameter is missing",
-    131009: "Parameter value is not valid",
-    131026: "Message undeliverable",
-    131047: "Re-engagement message",
-    131050: "User has stopped marketing messages",
-}
-_USUAL = {"throttled": (130429, 429), "unavailable": (131000, 500), "refused": (100, 400), "no_message": (131000, 500)}
-_MAX_TEXT = 4096
-
 
 class MetaApi:
-    """`POST /{version}/{phone_number_id}/messages`, for one access token."""
+    """What the Cloud API offers under one access token: messages and read marks, and `extras`.
+
+    `stopped` are the pairs of number and customer's address that want no marketing.
+    """
 
     def __init__(self, ledger: Ledger, numbers: Sequence[Number], access_token: str, on_taken: Taken) -> None:
         self._ledger = ledger
         self._numbers = {number.phone_number_id: number for number in numbers if number.phone_number_id}
         self._access_token = access_token
         self._on_taken = on_taken
+        self.extras = MetaExtras(ledger, self._numbers, access_token, self._asked)
+        self.stopped: set[tuple[str, str]] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """What the server is to serve."""
-        return [web.post(r"/{version:v\d+\.\d+}/{sender:\d+}/messages", self._messages)]
+        version = r"/{version:v\d+\.\d+}"
+        node = version + r"/{node:\d+}"
+        return [web.post(f"{node}/messages", self._messages), *self.extras.routes(version, node)]
+
+    def wants(self, send: SimulatedSend) -> bool:
+        """Whether the customer wants this message, if it is marketing."""
+        template = find_template(send.body.get("template"), self.extras.templates) if send.type == "template" else None
+        is_marketing = template is not None and template["category"] == "MARKETING"
+        return not (is_marketing and (send.number.e164, send.to) in self.stopped)
+
+    def _asked(self, answer: Handler) -> Handler:
+        """With the access token checked, and in touch with the faults of requests that send nothing."""
+
+        async def handle(request: web.Request) -> web.Response:
+            if (refusal := self._unauthorised(request)) is not None:
+                return refusal
+            async with self._ledger.asked() as fault:
+                if fault is not None and not fault.taken:
+                    return await misbehave(fault, request, self._ledger.stopping, fault_error)
+                response = await answer(request)
+                if fault is not None:
+                    return await misbehave(fault, request, self._ledger.stopping, fault_error)
+                return response
+
+        return handle
+
+    def _unauthorised(self, request: web.Request) -> web.Response | None:
+        expected = f"Bearer {self._access_token}"
+        if secrets.compare_digest(request.headers.get("Authorization", "").encode(), expected.encode()):
+            return None
+        return error(401, 190)
 
     async def _messages(self, request: web.Request) -> web.Response:
-        expected = f"Bearer {self._access_token}"
-        if not secrets.compare_digest(request.headers.get("Authorization", "").encode(), expected.encode()):
-            return _error(401, 190)
+        if (refusal := self._unauthorised(request)) is not None:
+            return refusal
         body = await _fields(request)
-        if body.get("status") == "read":  # a read mark, perhaps with a typing indicator
-            return web.json_response({"success": True})
-        sender = request.match_info["sender"]
+        if "status" in body:  # a read mark, perhaps with a typing indicator
+
+            async def mark(request: web.Request) -> web.Response:
+                return self._mark(request.match_info["node"], body)
+
+            return await self._asked(mark)(request)
+        sender = request.match_info["node"]
         attempt = Attempt("meta", sender, _recipient(body), self._ledger.clock())
         async with self._ledger.admitted(attempt) as fault:
             if fault is not None and not fault.taken:
-                return await misbehave(fault, request, self._ledger.stopping, _fault_error)
+                return await misbehave(fault, request, self._ledger.stopping, fault_error)
             answer = await self._take(sender, body)
             if fault is not None:
-                return await misbehave(fault, request, self._ledger.stopping, _fault_error)
+                return await misbehave(fault, request, self._ledger.stopping, fault_error)
             return answer
 
     async def _take(self, sender: str, body: Mapping[str, Any]) -> web.Response:
         number, to, kind = self._numbers.get(sender), _recipient(body), body.get("type", "text")
         if number is None:
-            return _error(400, 100, subcode=33, details=f"Object with ID '{sender}' does not exist")
-        problem = _problem(body, kind)
-        if to is None or problem is not None:
-            return problem or _error(400, 131008, details="to or recipient is missing")
+            return no_such_node(sender)
+        try:
+            check(body, self.extras.media, self.extras.templates)
+        except Problem as problem:
+            return error(400, problem.code, details=problem.details)
+        if to is None:
+            return error(400, 131008, details="to or recipient is missing")
         send = SimulatedSend(
             provider="meta",
             medium="whatsapp",
@@ -75,7 +104,7 @@ class MetaApi:
             sender=sender,
             to=to,
             type=kind,
-            text=_text(body, kind),
+            text=shown_text(body, kind, self.extras.templates),
             provider_id=self._ledger.wamid(),
             hub_id=body.get("biz_opaque_callback_data"),
             at=self._ledger.clock(),
@@ -84,6 +113,20 @@ class MetaApi:
         self._ledger.take(send)
         await self._on_taken(send)
         return web.json_response(_accepted(send, body))
+
+    def _mark(self, sender: str, body: Mapping[str, Any]) -> web.Response:
+        message_id, typing = body.get("message_id"), body.get("typing_indicator")
+        if sender not in self._numbers:
+            return no_such_node(sender)
+        if body.get("messaging_product") != "whatsapp" or body["status"] != "read" or not isinstance(message_id, str):
+            return error(400, 131009, details="status or message_id is not valid")
+        if not message_id.startswith("wamid."):
+            return error(400, 100, details="Message ID is not valid")
+        is_typing = isinstance(typing, Mapping) and typing.get("type") == "text"
+        if typing is not None and not is_typing:
+            return error(400, 131009, details="typing_indicator.type must be text")
+        self._ledger.mark(ReadMark("meta", sender, message_id, is_typing, self._ledger.clock()))
+        return web.json_response({"success": True})
 
 
 def _accepted(send: SimulatedSend, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,26 +141,10 @@ def _accepted(send: SimulatedSend, body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _problem(body: Mapping[str, Any], kind: Any) -> web.Response | None:
-    if body.get("messaging_product") != "whatsapp":
-        return _error(400, 100, details="The parameter messaging_product is required.")
-    if not isinstance(kind, str) or kind not in body:
-        return _error(400, 131009, details=f"Unexpected key or type {kind!r}")
-    if kind == "text" and not 0 < len(_text(body, kind) or "") <= _MAX_TEXT:
-        return _error(400, 131009, details="text.body must have 1 to 4096 characters")
-    return None
-
-
 def _recipient(body: Mapping[str, Any]) -> str | None:
     if body.get("to"):
         return "+" + str(body["to"]).removeprefix("+")
     return str(body["recipient"]) if body.get("recipient") else None
-
-
-def _text(body: Mapping[str, Any], kind: str) -> str | None:
-    part = body.get(kind)
-    text = part.get("body" if kind == "text" else "caption") if isinstance(part, Mapping) else None
-    return text if isinstance(text, str) else None
 
 
 async def _fields(request: web.Request) -> Mapping[str, Any]:
@@ -129,38 +156,3 @@ async def _fields(request: web.Request) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
-
-
-def _fault_error(fault: Fault) -> web.Response:
-    code, status = _USUAL[fault.kind]
-    return _error(
-        fault.status or status,
-        fault.code or code,
-        retry_after=fault.retry_after,
-        transient=fault.kind == "unavailable",
-        with_message=fault.kind != "no_message",
-    )
-
-
-def _error(
-    status: int,
-    code: int,
-    *,
-    subcode: int | None = None,
-    details: str | None = None,
-    retry_after: int | None = None,
-    transient: bool = False,
-    with_message: bool = True,
-) -> web.Response:
-    title = _TITLES.get(code, "Message failed")
-    error: dict[str, Any] = {"type": "OAuthException", "code": code, "fbtrace_id": "ASimulatedTrace0000000"}
-    if with_message:
-        error["message"] = title if code in (1, 190) else f"(#{code}) {title}"
-    if code != 190:
-        error["error_data"] = {"messaging_product": "whatsapp", "details": details or f"{title}."}
-    if subcode is not None:
-        error["error_subcode"] = subcode
-    if transient:
-        error["is_transient"] = True
-    headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
-    return web.json_response({"error": error}, status=status, headers=headers)

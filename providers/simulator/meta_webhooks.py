@@ -7,7 +7,7 @@ of a message; `message` puts it in its envelope, `batch` puts messages and statu
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from providers.simulator.ledger import Number, Person
 
@@ -145,6 +145,27 @@ def status(
     return _present(fields)
 
 
+def user_preferences(person: Person, number: Number, value: Literal["stop", "resume"], at: float) -> Json:
+    """One body: a customer stopped or resumed the marketing messages of a number."""
+    fields = {
+        "wa_id": _digits(person.phone),
+        "user_id": person.user_id,
+        "parent_user_id": person.parent_user_id,
+        "detail": f"User requested to {value} marketing messages",
+        "category": "marketing_messages",
+        "value": value,
+        "timestamp": int(at),
+    }
+    content = {
+        "messaging_product": "whatsapp",
+        "metadata": _metadata(number),
+        "contacts": [_contact(person)],
+        "user_preferences": [_present(fields)],
+    }
+    change = {"value": content, "field": "user_preferences"}
+    return {"object": "whatsapp_business_account", "entry": [{"id": number.waba_id, "changes": [change]}]}
+
+
 def batch(entries: Iterable[Entry]) -> Json:
     """One body: an entry for each business account, in it a change for each number."""
     grouped: dict[str, dict[Number, list[Entry]]] = {}
@@ -171,12 +192,16 @@ def _change(number: Number, entries: Sequence[Entry]) -> Json:
     people = dict.fromkeys(entry.person for entry in entries if entry.person is not None)
     value = {
         "messaging_product": "whatsapp",
-        "metadata": {"display_phone_number": _digits(number.e164), "phone_number_id": number.phone_number_id},
+        "metadata": _metadata(number),
         "contacts": [_contact(person) for person in people],
         "messages": [entry.item for entry in entries if entry.person is not None],
         "statuses": [entry.item for entry in entries if entry.person is None],
     }
     return {"value": {name: part for name, part in value.items() if part}, "field": "messages"}
+
+
+def _metadata(number: Number) -> Json:
+    return {"display_phone_number": _digits(number.e164), "phone_number_id": number.phone_number_id}
 
 
 def _contact(person: Person) -> Json:

@@ -58,6 +58,17 @@ class Customer:
             return await self._over_meta(content, reply_to)
         return await self._over_twilio(content, reply_to)
 
+    async def prefers_marketing(self, wants: bool) -> None:
+        """Stop or resume the number's marketing messages, in the settings of WhatsApp. Meta only: `ValueError`."""
+        if self.provider != "meta":
+            raise ValueError("Twilio does not hand this on")
+        pairs = {(self.number.e164, address) for address in self.person.addresses}
+        stopped = self._simulator.meta_api.stopped
+        self._simulator.meta_api.stopped = stopped - pairs if wants else stopped | pairs
+        at = self._simulator.ledger.clock()
+        body = meta_webhooks.user_preferences(self.person, self.number, "resume" if wants else "stop", at)
+        _check(await self._simulator.post_meta(body))
+
     @property
     def received(self) -> list[SimulatedSend]:
         """What the business sent to this customer from this number."""

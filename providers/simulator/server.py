@@ -3,20 +3,24 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 from aiohttp import web
 
 from providers.simulator import meta_webhooks, twilio_webhooks
 from providers.simulator.faults import Fault
-from providers.simulator.ledger import Attempt, Ledger, Number, SimulatedSend
+from providers.simulator.ledger import Attempt, Ledger, Number, ReadMark, SimulatedSend
 from providers.simulator.meta_api import MetaApi
+from providers.simulator.meta_extras import SimulatedUpload
 from providers.simulator.posting import TWILIO_PATH, Posted, Poster
 from providers.simulator.signing import Form
 from providers.simulator.statuses import StatusPlan
 from providers.simulator.twilio_api import TwilioApi
 
 _USUAL_META_FAILURE = 131026
+_MARKETING_STOPPED = 131050
+_MAX_UPLOAD = 110 * 1024 * 1024
 _USUAL_TWILIO_FAILURE = {"sms": 30003, "whatsapp": 63024}
 
 
@@ -62,7 +66,7 @@ class Simulator:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; port 0 takes a free one."""
-        app = web.Application()
+        app = web.Application(client_max_size=_MAX_UPLOAD)
         app.add_routes([*self.meta_api.routes(), *self.twilio_api.routes()])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
@@ -122,8 +126,32 @@ class Simulator:
         return self.ledger.attempts
 
     @property
+    def read_marks(self) -> list[ReadMark]:
+        """Every message marked as read, in order, typing indicators among them."""
+        return self.ledger.read_marks
+
+    @property
+    def templates(self) -> list[Mapping[str, Any]]:
+        """Meta's templates, as Graph lists them; may be replaced. Without any, every template may be sent."""
+        return self.meta_api.extras.templates
+
+    @templates.setter
+    def templates(self, value: Sequence[Mapping[str, Any]]) -> None:
+        self.meta_api.extras.templates = list(value)
+
+    @property
+    def uploads(self) -> Mapping[str, SimulatedUpload]:
+        """The files that Meta keeps, by their ids."""
+        return self.meta_api.extras.media
+
+    @property
+    def opted_out(self) -> set[tuple[str, str]]:
+        """Pairs (customer's phone, number) between which Twilio refuses to send SMS, with 21610."""
+        return self.twilio_api.opted_out
+
+    @property
     def in_flight(self) -> int:
-        """Requests to send that are not answered yet."""
+        """Requests that are not answered yet."""
         return self.ledger.in_flight
 
     @property
@@ -135,8 +163,12 @@ class Simulator:
         """Let the next sends meet this fault, after those already lined up."""
         self.ledger.faults.extend([fault] * times)
 
+    def fail_next_asked(self, fault: Fault, times: int = 1) -> None:
+        """The same for requests that send nothing: read marks, uploads, lists."""
+        self.ledger.faults_when_asked.extend([fault] * times)
+
     def hold(self) -> None:
-        """Let requests to send wait, unanswered, until `release`."""
+        """Let requests wait, unanswered, until `release`."""
         self.ledger.hold()
 
     def release(self) -> None:
@@ -207,6 +239,8 @@ class Simulator:
         if self.hub_url is None:
             return
         plan = self.status_plan
+        if send.provider == "meta" and not self.meta_api.wants(send):
+            plan = replace(plan, steps=("failed",), error_code=_MARKETING_STOPPED)
         if plan.before_answer:
             await self._follow(plan, send)
             return

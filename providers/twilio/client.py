@@ -62,7 +62,8 @@ class HttpClient(AsyncHttpClient):  # type: ignore[misc]
 
     def _rewrite(self, uri: str) -> str:
         parts = urlsplit(uri)
-        if not (parts.hostname or "").endswith(_TWILIO):
+        # The next page of a list is wherever the answer says: never send credentials elsewhere.
+        if parts.scheme != "https" or not (parts.hostname or "").endswith(_TWILIO):
             raise ValueError("the SDK names a host that is not Twilio's")
         if self._api_url is None:
             return uri

@@ -5,6 +5,8 @@ Codes: https://www.twilio.com/docs/api/errors.
 
 import aiohttp
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
+from twilio.base.version import Version
+from twilio.http.response import Response
 
 from providers.base import NotTaken, OutcomeUnknown, Refused, SendError
 from providers.twilio.codes import REFUSED, THROTTLED
@@ -14,13 +16,17 @@ _DETAIL_LIMIT = 500
 
 
 def from_answer(error: TwilioException) -> SendError:
-    """What an error answer means. The SDK has two classes for it, unrelated but for `TwilioException`."""
+    """What an error answer means. The SDK has two classes for it, unrelated but for `TwilioException`, and for lists
+    that one, with the answer in it.
+    """
     if isinstance(error, TwilioServiceException):
         return _refusal(error.status, error.code, str(error.detail or error.title))
     if isinstance(error, TwilioRestException):
         # Without a code in the body the SDK repeats the HTTP status in its place.
         code = None if error.code == error.status else error.code
         return _refusal(error.status, code, str(error.msg))
+    if isinstance(answer := error.args[-1] if error.args else None, Response):  # a page of a list
+        return from_answer(Version.exception("GET", "", answer, "Unable to fetch page"))
     return OutcomeUnknown("unexpected", type(error).__name__)
 
 

@@ -1,36 +1,39 @@
-"""Sends through Twilio's Messages API with its SDK, over SMS and WhatsApp."""
+"""Twilio through its SDK: sends over SMS and WhatsApp, typing, templates, and looking a send up."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
 from providers.base import (
+    FoundSend,
     Handshake,
+    Medium,
     OutboundMessage,
     OutcomeUnknown,
     Provider,
+    ReadMark,
     Refused,
     Route,
     SendError,
     Sent,
-    Status,
+    Template,
+    Upload,
 )
-from providers.twilio import webhook
+from providers.twilio import lookups, outbound, webhook
 from providers.twilio.client import HttpClient
+from providers.twilio.codes import STATUSES
 from providers.twilio.errors import from_answer, from_failure, refusal
+
+Result = TypeVar("Result")
 
 WEBHOOK_PATH = "/webhooks/twilio"
 STATUS_PATH = "/webhooks/twilio/status"
-
-_STATUSES: Mapping[str, Status] = {"sent": "sent", "delivered": "delivered", "read": "read"}
-"""What an accepted message is at once; anything else (queued, accepted, scheduled, sending) is `sending` (rule E7)."""
-
-_FAILED = frozenset({"failed", "undelivered", "canceled"})
 
 
 async def connect(
@@ -39,15 +42,15 @@ async def connect(
     auth_tokens: Sequence[str],
     public_url: str,
     api_url: str | None,
-    timeout: float,  # noqa: ASYNC109 - bounds each send, not this call
+    timeout: float,  # noqa: ASYNC109 - bounds each later call, not this one
     concurrency: int,
 ) -> Provider:
     """Build the provider; nothing is sent yet.
 
     The first of `auth_tokens` sends, all verify. `public_url` is where Twilio reaches the hub, without a slash at
-    the end; it is what Twilio signs over. `api_url` stands in for all of Twilio's hosts; None is Twilio. A send
-    takes at most `timeout` seconds once one of `concurrency` slots is free. Without an account or a token webhooks
-    are still served and every send is refused as `not_configured`.
+    the end; it is what Twilio signs over. `api_url` stands in for all of Twilio's hosts; None is Twilio. A send,
+    or any other call, takes at most `timeout` seconds once one of `concurrency` slots is free. Without an account or
+    a token webhooks are still served and every call is refused as `not_configured`.
     """
     http = HttpClient(api_url=api_url, timeout=timeout, concurrency=concurrency)
     client = Client(account_sid, auth_tokens[0], http_client=http) if account_sid and auth_tokens else None
@@ -71,6 +74,7 @@ class Twilio:
     """The provider `twilio`."""
 
     name = "twilio"
+    supports: Mapping[Medium, frozenset[str]] = outbound.SUPPORTS
 
     def __init__(
         self,
@@ -91,26 +95,61 @@ class Twilio:
 
     async def send(self, message: OutboundMessage) -> Sent:
         """Send once. `Sent.status` is `sending` while Twilio has the message queued; its callbacks tell the rest."""
-        build = _CONTENTS.get(message.type)
-        if build is None:
-            raise Refused("unsupported_type", f"{message.type} over {message.medium}")
-        if self._client is None:
-            raise Refused("not_configured", "no account or token")
         callback = f"{self._status_url}?message={quote(message.hub_id, safe='')}"
-        arguments = _addresses(message) | build(message.content) | {"status_callback": callback}
-        async with self._slots:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    return _sent(await _guarded(self._client.messages.create_async(**arguments)))
-            except TimeoutError as error:
-                raise from_failure(error) from error
+        arguments = outbound.arguments(message) | {"status_callback": callback}
+
+        async def call(client: Client) -> Sent:
+            return _sent(await client.messages.create_async(**arguments))
+
+        return await self._bounded(call)
+
+    async def upload(self, file: Upload) -> str:
+        """Refused: Twilio keeps no files, it fetches them by URL."""
+        raise Refused("not_supported", "Twilio fetches files by URL")
+
+    async def mark_read(self, mark: ReadMark) -> None:
+        """Show on WhatsApp that somebody is typing, which marks the message as read too; refused without it."""
+        if mark.medium != "whatsapp" or not mark.is_typing:
+            raise Refused("not_supported", f"Twilio has no read marks over {mark.medium}, only typing over whatsapp")
+
+        async def call(client: Client) -> None:
+            typing = client.messaging.v2.typing_indicator
+            answer = await typing.create_async(channel="whatsapp", message_id=mark.provider_id)
+            if answer.success is not True:
+                raise OutcomeUnknown("bad_answer", "the indicator was not sent")
+
+        await self._bounded(call)
+
+    async def list_templates(self, sender: str, account: str | None) -> Sequence[Template]:
+        """The content templates of the account; all its senders may use them."""
+        return await self._bounded(lookups.list_contents)
+
+    async def find_sent(self, message: OutboundMessage, since: datetime, until: datetime) -> Sequence[FoundSend]:
+        """What Twilio lists with this recipient, sender and body, and as many files, made between these times (rule
+        E8). Nothing for templates, whose content it does not tell.
+        """
+        wanted = outbound.arguments(message)
+        if not lookups.can_be_recognised(message):
+            return []
+        return await self._bounded(partial(lookups.find_messages, wanted=wanted, since=since, until=until))
 
     async def close(self) -> None:
         """Let go of connections."""
         await self._http.close()
 
+    async def _bounded(self, call: Callable[[Client], Awaitable[Result]]) -> Result:
+        """Make a call with a slot and within the time. Raises nothing but `SendError`."""
+        if self._client is None:
+            raise Refused("not_configured", "no account or token")
+        async with self._slots:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    return await _guarded(call(self._client))
+            except TimeoutError as error:
+                raise from_failure(error) from error
 
-async def _guarded(call: Awaitable[Any]) -> Any:
+
+async def _guarded(call: Awaitable[Result]) -> Result:
     """Await a call of the SDK and raise nothing but `SendError`."""
     try:
         return await call
@@ -125,31 +164,7 @@ async def _guarded(call: Awaitable[Any]) -> Any:
 def _sent(answer: Any) -> Sent:
     if not isinstance(answer.sid, str) or not answer.sid:
         raise OutcomeUnknown("bad_answer", "no message sid")
-    if answer.status in _FAILED:
+    status = STATUSES.get(str(answer.status), "sending")
+    if status in ("failed", "cancelled"):
         raise refusal(answer.error_code, str(answer.error_message or answer.status))
-    return Sent(answer.sid, status=_STATUSES.get(str(answer.status), "sending"))
-
-
-def _addresses(message: OutboundMessage) -> dict[str, Any]:
-    """`to`, and `from_` or the messaging service; on WhatsApp numbers and user ids carry the channel's prefix."""
-    to = message.user_id or message.phone
-    if not to or (message.medium == "sms" and not message.phone):
-        raise Refused("bad_recipient", f"no address for {message.medium}")
-    prefix = "whatsapp:" if message.medium == "whatsapp" else ""
-    target = {"to": f"{prefix}{to}"}
-    if message.sender.startswith("MG"):
-        return target | {"messaging_service_sid": message.sender}
-    return target | {"from_": prefix + message.sender.removeprefix(prefix)}
-
-
-def _text(content: Mapping[str, Any]) -> dict[str, Any]:
-    text = content.get("text")
-    if not isinstance(text, str) or not text:
-        raise Refused("invalid_content", "text is missing")
-    if content.get("reply_to"):
-        raise Refused("unsupported_reply_to", "Twilio cannot quote a message")
-    return {"body": text}
-
-
-_CONTENTS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"text": _text}
-"""What can be sent: the message's type -> the SDK's arguments for it."""
+    return Sent(answer.sid, status=status)

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, parse_qsl
 from multidict import MultiDict
 from twilio.request_validator import HMAC_SHA1, HMAC_SHA256, RequestValidator, get_signature_algorithm
 
-from providers.base import Item, MessageReceived, SenderRef, Status, StatusReported, Unparsed, WebhookRequest
-from providers.twilio.codes import stable_code
+from providers.base import Item, MessageReceived, SenderRef, StatusReported, Unparsed, WebhookRequest
+from providers.twilio.codes import STATUSES, reported_errors
 from providers.twilio.content import read_content
 from providers.twilio.parameters import (
     Params,
@@ -32,15 +32,6 @@ _SIDS: Final = ("MessageSid", "SmsMessageSid", "SmsSid")
 _TELLING: Final = (*_SIDS, "From", "ExternalUserId", "MessageStatus")
 """A body with none of these says nothing."""
 _INBOUND: Final = frozenset({"received", "receiving"})
-_STATUSES: Final[dict[str, Status]] = {
-    "sent": "sent",
-    "delivered": "delivered",
-    "read": "read",
-    "undelivered": "failed",
-    "failed": "failed",
-    "canceled": "cancelled",
-}
-"""Rule E7. What comes before Twilio has sent it, and words not known yet, are recorded only."""
 
 
 def verify(request: WebhookRequest, tokens: Sequence[str], public_url: str, shared_key: str | None = None) -> bool:
@@ -152,7 +143,7 @@ def _status(params: Params, reported: str, path: str, is_cleaned: bool) -> Item:
         customer=customer_of(params, "To"),
         provider_id=sid,
         hub_id=settle(hub_ids[0]) if hub_ids else None,
-        status=_STATUSES.get(reported.lower()),
+        status=STATUSES.get(reported.lower()),
         reported=reported,
         at=None,
         errors=_errors(params),
@@ -161,10 +152,7 @@ def _status(params: Params, reported: str, path: str, is_cleaned: bool) -> Item:
 
 
 def _errors(params: Params) -> tuple[dict[str, Any], ...]:
-    code, detail = params.get("ErrorCode"), params.get("ErrorMessage") or params.get("ChannelStatusMessage")
-    if code in (None, "", "0") and not detail:
-        return ()
-    return ({"code": stable_code(code), "title": None, "detail": detail or None, "provider_code": code or None},)
+    return reported_errors(params.get("ErrorCode"), params.get("ErrorMessage") or params.get("ChannelStatusMessage"))
 
 
 def _sender(params: Params, side: str) -> SenderRef:

@@ -12,6 +12,8 @@ from providers.whatsapp_cloud.codes import REFUSED, THROTTLED
 
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _DETAIL_LIMIT = 500
+# What the URL names: the number or the business account. It comes with code 100, as faults of the content do.
+_NO_SUCH_OBJECT = 33
 
 
 def from_answer(error: WhatsAppError) -> SendError:
@@ -30,6 +32,8 @@ def from_answer(error: WhatsAppError) -> SendError:
     if not structured and not 400 <= status < 500:
         return OutcomeUnknown("bare_error", f"HTTP {status}")
     meaning = REFUSED.get(error.code, "refused") if structured else "refused"
+    if error.subcode == _NO_SUCH_OBJECT:
+        meaning = "sender_not_registered"
     return Refused(meaning, _detail(error, structured), provider_code=code)
 
 

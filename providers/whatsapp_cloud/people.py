@@ -11,6 +11,7 @@ Role = tuple[str, str, str]
 SENDER: Final[Role] = ("from", "from_user_id", "from_parent_user_id")
 RECEIVER: Final[Role] = ("to", "to_user_id", "to_parent_user_id")
 RECIPIENT: Final[Role] = ("recipient_id", "recipient_user_id", "recipient_parent_user_id")
+SUBJECT: Final[Role] = ("wa_id", "user_id", "parent_user_id")
 
 _ONLY: Final = ""
 
@@ -48,7 +49,7 @@ def customer_of(item: dict[str, Any], role: Role, contacts: dict[str, dict[str, 
 
 def contacts_of(item: Any, contacts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The contacts that an item names, in whichever role."""
-    names = [ident(as_dict(item).get(name)) for role in (SENDER, RECEIVER, RECIPIENT) for name in role[:2]]
+    names = [ident(as_dict(item).get(name)) for role in (SENDER, RECEIVER, RECIPIENT, SUBJECT) for name in role[:2]]
     found = [contacts.get(name.removeprefix("+")) for name in names if name]
     return list({id(contact): contact for contact in found if contact}.values())
 

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,11 +13,31 @@ from pywa.errors import WhatsAppError
 from pywa_async.api import GraphAPIAsync
 from pywa_async.client import WhatsApp
 
-from providers.base import Handshake, OutboundMessage, OutcomeUnknown, Provider, Refused, Route, SendError, Sent
+from providers.base import (
+    FoundSend,
+    Handshake,
+    Medium,
+    OutboundMessage,
+    OutcomeUnknown,
+    Provider,
+    ReadMark,
+    Refused,
+    Route,
+    SendError,
+    Sent,
+    Template,
+    Upload,
+)
 from providers.whatsapp_cloud import webhook
 from providers.whatsapp_cloud.errors import from_answer, from_failure
+from providers.whatsapp_cloud.outbound import TYPES, body_of
+from providers.whatsapp_cloud.templates import find_account, read_templates
+from providers.whatsapp_cloud.values import as_dict, ident
 
 WEBHOOK_PATH = "/webhooks/meta"
+SUPPORTS: Final[Mapping[Medium, frozenset[str]]] = {
+    "whatsapp": TYPES | {"reply_to", "read", "typing", "upload", "templates"}
+}
 
 
 async def connect(
@@ -34,8 +55,10 @@ async def connect(
     Meta's. A send takes at most `timeout` seconds once one of `concurrency` slots is free. Without `access_token`
     webhooks work and every send is refused as `not_configured`.
     """
-    # Below warnings pywa logs whole requests and answers, and at warning a hint at every time-out.
+    # Below warnings pywa logs whole requests and answers, and at warning a hint at every time-out; httpx logs URLs,
+    # one of which holds the token.
     logging.getLogger("pywa").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     # Building the clients blocks for about 0.2 s (certificates).
     session, client = await asyncio.to_thread(_build_client, access_token, api_url, timeout, concurrency)
     route = Route(
@@ -46,13 +69,14 @@ async def connect(
         repeats=True,
     )
     handshake = Handshake(WEBHOOK_PATH, partial(webhook.answer_handshake, verify_token=verify_token))
-    return WhatsAppCloud([route], [handshake], session, client, timeout, concurrency)
+    return WhatsAppCloud([route], [handshake], session, client, access_token, timeout, concurrency)
 
 
 class WhatsAppCloud:
     """The provider `meta`."""
 
     name = "meta"
+    supports: Mapping[Medium, frozenset[str]] = SUPPORTS
 
     def __init__(
         self,
@@ -60,6 +84,7 @@ class WhatsAppCloud:
         handshakes: Sequence[Handshake],
         session: httpx.AsyncClient,
         client: WhatsApp | None,
+        access_token: str | None,
         timeout: float,
         concurrency: int,
     ) -> None:
@@ -67,26 +92,77 @@ class WhatsAppCloud:
         self.handshakes = handshakes
         self._session = session
         self._client = client
+        self._access_token = access_token
         self._timeout = timeout
         self._slots = asyncio.Semaphore(concurrency)
 
     async def send(self, message: OutboundMessage) -> Sent:
         """Send once. `Sent.status` is `sending`: an accepted message is `sent` when Meta's status webhook says so."""
-        send = _SENDS.get(message.type)
-        if send is None or message.medium != "whatsapp":
+        if message.medium != "whatsapp":
             raise Refused("unsupported_type", f"{message.type} over {message.medium}")
+        body, (to, recipient) = body_of(message), _address(message)
+        # `WhatsApp.send_message` would guess the kind of recipient from its form, and takes business-scoped ids with
+        # letters after the point for groups; it also fails on accepted messages whose answer names no contact.
+        answer = await self._ask(
+            lambda api: api.send_message(
+                sender=message.sender,
+                to=to,
+                recipient=recipient,
+                recipient_type="individual",
+                typ=message.type,
+                msg=body,
+                reply_to_message_id=_reply_to(message),
+                biz_opaque_callback_data=message.hub_id,
+            )
+        )
+        return _sent(answer)
+
+    async def upload(self, file: Upload) -> str:
+        """Give Meta a file to keep, for 30 days. Raises `SendError`: `media_unavailable` where it cannot be read."""
+        answer = await self._ask(lambda api: _upload(api, file))
+        media_id = ident(as_dict(answer).get("id"))
+        if media_id is None:
+            raise OutcomeUnknown("bad_answer", "no media id")
+        return media_id
+
+    async def mark_read(self, mark: ReadMark) -> None:
+        """Mark a message, and those before it, as read; Meta shows typing together with it, for 25 seconds at most."""
+        if mark.medium != "whatsapp":
+            raise Refused("not_supported", f"read marks over {mark.medium}")
+        if mark.is_typing:
+            answer = await self._ask(lambda api: api.set_indicator(mark.sender, mark.provider_id, "text"))
+        else:
+            answer = await self._ask(lambda api: api.mark_message_as_read(mark.sender, mark.provider_id))
+        if as_dict(answer).get("success") is not True:
+            raise OutcomeUnknown("bad_answer", "no success")
+
+    async def list_templates(self, sender: str, account: str | None) -> list[Template]:
+        """All templates of the sender's business account, which is looked up where it is not named.
+
+        Each request is bounded as a send is. Raises `SendError`: `no_account` where the account cannot be found out.
+        """
+        if account is None:
+            account = await find_account(self._ask, sender, self._access_token or "")
+        return await read_templates(self._ask, account)
+
+    async def find_sent(self, message: OutboundMessage, since: datetime, until: datetime) -> list[FoundSend]:
+        """Always refused: Meta lists no messages (rule E8)."""
+        raise Refused("not_supported", "Meta cannot be asked what it has sent; its status webhook tells.")
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._session.aclose()
+
+    async def _ask(self, request: Callable[[GraphAPIAsync], Awaitable[Any]]) -> Any:
+        """Make one request, in one of the slots and within the time-out. Raises nothing but `SendError`."""
         if self._client is None:
             raise Refused("not_configured", "no access token")
         async with self._slots:
             try:
                 async with asyncio.timeout(self._timeout):
-                    return _sent(await _guarded(send(self._client.api, message)))
+                    return await _guarded(request(self._client.api))
             except TimeoutError as error:
                 raise from_failure(error) from error
-
-    async def close(self) -> None:
-        """Let go of connections."""
-        await self._session.aclose()
 
 
 def _build_client(
@@ -127,6 +203,15 @@ async def _guarded(call: Awaitable[Any]) -> Any:
         raise from_failure(error) from error
 
 
+async def _upload(api: GraphAPIAsync, file: Upload) -> Any:
+    # Only now, so that no more files are in memory than there are slots.
+    try:
+        content = await asyncio.to_thread(file.path.read_bytes)
+    except OSError as error:
+        raise Refused("media_unavailable", f"The file cannot be read: {type(error).__name__}.") from error
+    return await api.upload_media(file.sender, content, file.mime_type, file.filename)
+
+
 def _sent(answer: Any) -> Sent:
     try:
         provider_id = answer["messages"][0]["id"]
@@ -137,29 +222,6 @@ def _sent(answer: Any) -> Sent:
     return Sent(provider_id, status="sending")
 
 
-async def _send_text(api: GraphAPIAsync, message: OutboundMessage) -> Any:
-    text = message.content.get("text")
-    if not isinstance(text, str) or not text:
-        raise Refused("invalid_content", "text is missing")
-    return await _send(api, message, "text", {"body": text})
-
-
-async def _send(api: GraphAPIAsync, message: OutboundMessage, kind: str, body: dict[str, Any]) -> Any:
-    # `WhatsApp.send_message` would guess the kind of recipient from its form, and takes business-scoped ids with
-    # letters after the point for groups; it also fails on accepted messages whose answer names no contact.
-    to, recipient = _address(message)
-    return await api.send_message(
-        sender=message.sender,
-        to=to,
-        recipient=recipient,
-        recipient_type="individual",
-        typ=kind,
-        msg=body,
-        reply_to_message_id=_reply_to(message.content),
-        biz_opaque_callback_data=message.hub_id,
-    )
-
-
 def _address(message: OutboundMessage) -> tuple[str | None, str | None]:
     if message.user_id:
         return None, message.user_id
@@ -168,11 +230,8 @@ def _address(message: OutboundMessage) -> tuple[str | None, str | None]:
     raise Refused("bad_recipient", "neither phone nor user id")
 
 
-def _reply_to(content: Mapping[str, Any]) -> str | None:
-    reply_to = content.get("reply_to")
+def _reply_to(message: OutboundMessage) -> str | None:
+    """The quoted message; a reaction names its message itself, and Meta takes no other beside it."""
+    reply_to = message.content.get("reply_to")
     target = reply_to.get("provider_id") if isinstance(reply_to, Mapping) else None
-    return target if isinstance(target, str) else None
-
-
-_SENDS: Mapping[str, Callable[[GraphAPIAsync, OutboundMessage], Awaitable[Any]]] = {"text": _send_text}
-"""What can be sent: the message's type -> how."""
+    return target if isinstance(target, str) and message.type != "reaction" else None

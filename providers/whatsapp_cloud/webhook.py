@@ -1,8 +1,8 @@
 """Meta's webhook for the WhatsApp Cloud API: verify the signature, parse every item (rules B1 to B5).
 
 All functions are pure and none raises on any input. A body is a batch: `entry[] x changes[] x` a list of messages,
-statuses, errors or echoes. Each element becomes one item of its own, so that a bad one never harms its neighbours;
-what this version has no use for is kept, to be replayed by one that has.
+statuses, errors, echoes or preferences. Each element becomes one item of its own, so that a bad one never harms its
+neighbours; what this version has no use for is kept, to be replayed by one that has.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from providers.base import Item, Unparsed, WebhookRequest
 from providers.whatsapp_cloud.batch import FRAME, Change, open_change, unparsed_bytes, wrap
 from providers.whatsapp_cloud.messages import read_echo, read_message, read_standby, read_standby_echo
 from providers.whatsapp_cloud.plain import read_plain
+from providers.whatsapp_cloud.preferences import read_preference
 from providers.whatsapp_cloud.statuses import read_status
 from providers.whatsapp_cloud.values import MAX_DEPTH, errors_of, is_deeper, load, may_be_deep, settle
 
@@ -174,5 +175,6 @@ _READERS: Final[Mapping[str, Mapping[str, Reader]]] = {
         "statuses": read_status,
         "errors": _read_error,
     },
+    "user_preferences": {"user_preferences": read_preference},
 }
 """What is read, by the change's field and the name of the list; all else is kept as `unhandled_field`."""

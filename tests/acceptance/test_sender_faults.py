@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import aiohttp
 import asyncpg
 import pytest
 
 from hub.actions import record_send
 from hub.app import running
+from hub.domain import rates
 from hub.domain.ids import new_id
 from hub.store import outbox
 from hub.store.pool import Database, Dedicated
-from hub.workers import sender
+from hub.workers import asker, sender
 from providers.simulator import Fault, StatusPlan
 from tests.support.cut import Line, line_to
 from tests.support.talk import MIA, ends, writes
 from tests.support.wire import ask, connected, until
-from tests.support.world import Answer, Service, World, settings_for, world
+from tests.support.world import NUMBER, Answer, Service, World, settings_for, world
 
 FAULTS = {"sent": None, "refused": Fault.refused(131026), "not taken": Fault.throttled()}
 
@@ -201,6 +203,13 @@ END_OWNER_SQL = f"select pg_terminate_backend(pid, 5000) from ({OWNER_SQL}) o"
 # When to try again --------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def not_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A throttled sender stands still, and these tests let time pass in the database only."""
+    monkeypatch.setattr(rates, "LONGEST_PAUSE", 0.0)
+
+
+@pytest.mark.usefixtures("not_paused")
 async def test_e8_a_retry_waits_five_minutes_at_most_and_expires(hub_world: World, database_url: str) -> None:
     (helpdesk,) = await hub_world.connected("helpdesk")
     conversation = await writes(hub_world.customer(MIA), helpdesk)
@@ -217,6 +226,7 @@ async def test_e8_a_retry_waits_five_minutes_at_most_and_expires(hub_world: Worl
     assert len(hub_world.simulator.attempts) == 1
 
 
+@pytest.mark.usefixtures("not_paused")
 async def test_e8_what_the_provider_has_after_all_is_not_sent_again(hub_world: World, database_url: str) -> None:
     (helpdesk,) = await hub_world.connected("helpdesk")
     conversation = await writes(hub_world.customer(MIA), helpdesk)
@@ -227,6 +237,145 @@ async def test_e8_what_the_provider_has_after_all_is_not_sent_again(hub_world: W
     await ask(database_url, "update outbox set not_before = now()")
     await until(lambda: is_empty(database_url))
     assert len(hub_world.simulator.attempts) == 1
+
+
+# Asking the provider ------------------------------------------------------------------------------------------------
+
+OFTEN = tuple(step / 5 for step in range(100))
+MIA_BY_SMS = {"provider": "twilio", "medium": "sms"}
+
+
+@dataclass
+class Asked:
+    """A conversation by SMS whose provider is asked at once, and what came of asking."""
+
+    world: World
+    url: str
+    helpdesk: Service
+    conversation: str
+    outcomes: list[str] = field(default_factory=list)
+
+    async def loses(self, fault: Fault, text: str = "lost?", *, status: str | None = None) -> str:
+        """A reply whose outcome is unknown; gives its id. Twilio's list says of it what `status` says."""
+        simulator = self.world.simulator
+        simulator.fail_next(fault)
+        name = message_id(await self.helpdesk.reply(self.conversation, text))
+        if status:
+            await simulator.wait_for(lambda: any(send.hub_id == name for send in simulator.sent))
+            simulator.twilio_api.set_status(simulator.sent[-1].provider_id, status, None)
+        await ends(self.helpdesk, name, "unknown")
+        return name
+
+    async def view(self, name: str) -> dict[str, Any]:
+        return dict((await self.helpdesk.call("GET", f"/v1/messages/{name}")).json)
+
+    async def sends_past_the_hub(self, text: str) -> str:
+        """Twilio takes the same from somebody else; gives its id there."""
+        simulator = self.world.simulator
+        auth = aiohttp.encode_basic_auth(simulator.twilio_account_sid, simulator.twilio_auth_token)
+        path = f"{simulator.url}/2010-04-01/Accounts/{simulator.twilio_account_sid}/Messages.json"
+        form = {"To": MIA.phone, "From": NUMBER, "Body": text}
+        async with self.world.session.post(path, data=form, headers={"Authorization": auth}) as answer:
+            assert answer.status == 201
+            return str((await answer.json())["sid"])
+
+
+@pytest.fixture
+async def asked(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asked]:
+    monkeypatch.setattr(asker, "ASK_AFTER", OFTEN)
+    monkeypatch.setattr(asker, "_LOOK", 0.05)
+    async with world(database_url, tmp_path, send_timeout=0.5) as made:
+        (helpdesk,) = await made.connected("helpdesk")
+        conversation = await writes(made.customer(MIA, **MIA_BY_SMS), helpdesk)
+        made.simulator.status_plan = StatusPlan.none()
+        one, real = Asked(made, database_url, helpdesk, conversation), asker.settle_unknown
+
+        async def settle_unknown(*arguments: Any) -> Any:
+            settled = await real(*arguments)
+            one.outcomes.append(settled.outcome)
+            return settled
+
+        monkeypatch.setattr(asker, "settle_unknown", settle_unknown)
+        yield one
+
+
+@pytest.mark.parametrize("fault", [Fault.silent(taken=True), Fault.dropped(taken=True)], ids=["silent", "dropped"])
+async def test_e8_twilio_is_asked_what_became_of_an_unknown(asked: Asked, fault: Fault) -> None:
+    """No callback comes: what Twilio lists settles it, and frees its conversation."""
+    name = await asked.loses(fault)  # Twilio has it queued
+    await until(lambda: "settled" in asked.outcomes)
+    (taken,) = asked.world.simulator.sent
+    view = await asked.view(name)
+    assert (view["status"], view["provider_id"]) == ("sending", taken.provider_id)
+    after = await asked.helpdesk.reply(asked.conversation, "after", query="?wait=5")
+    assert after.json["message"]["provider_id"]
+    await asked.world.simulator.report(taken, "delivered")
+    settled = await ends(asked.helpdesk, name, "delivered")
+    assert set(settled["status_times"]) == {"queued", "sending", "unknown", "delivered"}
+    assert [send.text for send in asked.world.simulator.sent] == ["lost?", "after"]
+    assert len(asked.world.simulator.attempts) == 2
+
+
+async def test_e8_what_twilio_refused_later_is_told(asked: Asked) -> None:
+    asked.world.simulator.fail_next_asked(Fault.unavailable())  # one ask goes wrong: there is another
+    failed = await ends(asked.helpdesk, await asked.loses(Fault.silent(taken=True), status="undelivered"), "failed")
+    assert set(failed["status_times"]) == {"queued", "sending", "unknown", "failed"}
+    assert (await asked.view(failed["id"]))["provider_id"] == asked.world.simulator.sent[0].provider_id
+
+
+async def test_e8_what_twilio_never_had_stays_unknown(asked: Asked) -> None:
+    """Neither is the message before, which says the same, taken for it."""
+    first = message_id(await asked.helpdesk.reply(asked.conversation, "lost?", query="?wait=5"))
+    assert (await asked.view(first))["provider_id"]
+    name = await asked.loses(Fault.dropped(taken=False))
+    await until(lambda: len(asked.outcomes) >= 3)
+    assert set(asked.outcomes) == {"none"}
+    view = await asked.view(name)
+    assert (view["status"], view["provider_id"]) == ("unknown", None)
+    assert len(asked.world.simulator.attempts) == 2
+
+
+async def test_e8_two_that_fit_count_for_nothing(asked: Asked) -> None:
+    await asked.sends_past_the_hub("lost?")
+    name = await asked.loses(Fault.dropped(taken=True))
+    await until(lambda: len(asked.outcomes) >= 3)
+    assert set(asked.outcomes) == {"several"}
+    assert (await asked.view(name))["provider_id"] is None
+
+
+async def test_e8_meta_cannot_be_asked(asked: Asked) -> None:
+    conversation = await writes(asked.world.customer(MIA), asked.helpdesk, text="by WhatsApp")
+    asked.world.simulator.fail_next(Fault.dropped(taken=True))
+    name = message_id(await asked.helpdesk.reply(conversation, "lost?"))
+    await ends(asked.helpdesk, name, "unknown")
+    await ends(asked.helpdesk, await asked.loses(Fault.silent(taken=True), status="delivered"), "delivered")
+    assert (await asked.view(name))["status"] == "unknown"
+
+
+async def test_e8_an_unknown_of_a_dead_process_is_asked_about(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had handed the message over and died: the next one asks, and sends nothing twice."""
+    monkeypatch.setattr(asker, "ASK_AFTER", OFTEN)
+    async with world(database_url, tmp_path, roles=("gateway", "fanout")) as made:
+        (helpdesk,) = await made.connected("helpdesk")
+        conversation = await writes(made.customer(MIA, **MIA_BY_SMS), helpdesk)
+        name = message_id(await helpdesk.reply(conversation, "lost?"))
+        sid = await Asked(made, database_url, helpdesk, conversation).sends_past_the_hub("lost?")
+        made.simulator.twilio_api.set_status(sid, "delivered", None)
+        attempts = len(made.simulator.attempts)
+        async with connected(database_url) as conn:
+            await conn.execute("update outbox set claimed_by = $1, claimed_at = now(), attempts = 1", uuid4())
+            await conn.execute("update message set status = 'sending' where id = $1", uuid_of(name))
+            await conn.execute(
+                "insert into message_status (message_id, reported, status) values ($1, 'sending', 'sending')",
+                uuid_of(name),
+            )
+        async with running(settings_for(made.simulator, database_url, tmp_path, roles=("sender",))):
+            await ends(helpdesk, name, "delivered")
+            await until(lambda: is_empty(database_url))
+        assert (await helpdesk.call("GET", f"/v1/messages/{name}")).json["provider_id"] == sid
+        assert len(made.simulator.attempts) == attempts
 
 
 # The queue ----------------------------------------------------------------------------------------------------------

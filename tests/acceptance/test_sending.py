@@ -13,7 +13,7 @@ import pytest
 from hub.actions import record_send
 from hub.app import running
 from providers.simulator import Customer, Fault, Person, SimulatedSend, StatusPlan, meta_webhooks
-from tests.support.talk import MIA, automates, ends, leaves, operator_events, timeline, writes
+from tests.support.talk import MIA, automates, ends, leaves, revealed_events, timeline, writes
 from tests.support.wire import ask, connected, until
 from tests.support.world import NUMBER, Answer, Service, World, settings_for, world
 
@@ -398,7 +398,7 @@ async def test_e2_no_bot_of_a_leaving_parent_is_claimed_after_it_left(hub_world:
     codes = [answer.json.get("code") for answer in answers if answer is not None]
     assert set(codes) <= {None, "not_found", "not_parent"}
     await until(lambda: _is_empty(database_url))
-    events = await operator_events(hub_world)
+    events = await revealed_events(hub_world)
     (left,) = [e["event_id"] for e in events if e["type"] == "service.disconnected"]
     moves = [(e["event_id"], e["data"]["message"]) for e in events if e["type"] == "message.status"]
     last = {move["id"]: move["status"] for _, move in moves}
@@ -745,7 +745,7 @@ async def test_every_step_is_an_event_to_all_with_its_own_number(hub_world: Worl
         assert {d.data["message"]["sequence"] for d in steps[1:]} == {2}
         if service is not services[1]:
             assert "a private answer" not in str([d.data for d in steps])
-    whole = [e["data"]["message"].get("text") for e in await operator_events(hub_world, "message.queued")]
+    whole = [e["data"]["message"].get("text") for e in await revealed_events(hub_world, "message.queued")]
     assert whole == ["a private answer"]
 
 

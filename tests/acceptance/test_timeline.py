@@ -68,23 +68,6 @@ async def test_c1_history_stays_masked_when_its_author_leaves(hub_world: World) 
     assert (await timeline(crm, conversation))[0]["text"] == "§"
 
 
-async def test_c2_a_timeline_follows_what_both_sides_want_now(hub_world: World) -> None:
-    helpdesk, crm = await hub_world.connected("helpdesk", "crm")
-    conversation = await writes(hub_world.customer(MIA), helpdesk, crm)
-    await helpdesk.reply(conversation, "§")
-
-    async def is_full() -> bool:
-        return "text" in (await timeline(crm, conversation))[0]
-
-    assert not await is_full()
-    await crm.connect(display="full")
-    assert not await is_full()
-    await helpdesk.connect(share=[crm.id])
-    assert await is_full()
-    await crm.connect(display="masked")
-    assert not await is_full()
-
-
 async def test_c1_payloads_of_buttons_go_to_their_author_only(hub_world: World) -> None:
     helpdesk, crm = await hub_world.connected("helpdesk", "crm")
     customer = hub_world.customer(MIA)
@@ -303,3 +286,126 @@ async def test_c3_reading_while_others_write_never_skips_or_repeats(hub_world: W
     seen = [m["sequence"] for m in found]
     assert seen == sorted(set(seen), reverse=True)
     assert set(seen) >= set(sequences)
+
+
+# A contact's timeline -----------------------------------------------------------------------------------------------
+
+
+async def _two_media(hub_world: World) -> tuple[str, list[Service], list[str]]:
+    """A customer on WhatsApp and SMS: the contact, three services, the messages' ids, oldest first."""
+    services = await hub_world.connected("helpdesk", "crm")
+    books = await hub_world.service("books", plan="standalone")
+    await books.connect()
+    chat, sms = hub_world.customer(MIA), hub_world.customer(MIA, provider="twilio", medium="sms")
+    conversation = await writes(chat, *services, books, text="message 0")
+    short = await writes(sms, *services, books, text="message 1")
+    for number in range(2, 10):
+        await (chat, sms)[number % 2].says(f"message {number}")
+    for number in range(4):
+        place = (conversation, short)[number // 2]
+        assert (await services[number % 2].reply(place, f"§ answer {number}")).status == 202
+    contact = services[0].endpoint.of("message.received")[0].data["contact"]["id"]
+    talks = [await timeline(services[0], place, "?limit=200") for place in (conversation, short)]
+    said = sorted((m["created_at"], m["id"]) for talk in talks for m in talk)
+    assert len(said) == 14
+    return contact, [*services, books], [name for _, name in said]
+
+
+async def test_c3_a_contact_s_timeline_joins_the_media(hub_world: World) -> None:
+    contact, (helpdesk, crm, books), said = await _two_media(hub_world)
+    path = f"/v1/contacts/{contact}/timeline"
+
+    for service in (helpdesk, crm):
+
+        async def read(page: str, service: Service = service) -> Any:
+            return await service.call("GET", page)
+
+        for limit in (1, 5, 14, 200):
+            back = await pages(read, f"{path}?limit={limit}", "before")
+            assert [m["id"] for m in back] == said[::-1]
+            forward = await pages(read, f"{path}?limit={limit}", "after", "&after=0")
+            assert [m["id"] for m in forward] == said
+        assert {m["medium"] for m in back} == {"whatsapp", "sms"}
+        for conversation in {m["conversation_id"] for m in back}:
+            own = [
+                {n: v for n, v in m.items() if n != "conversation_id"}
+                for m in back
+                if m["conversation_id"] == conversation
+            ]
+            assert {m["medium"] for m in own} == {own[0]["medium"]}
+            assert own == await timeline(service, conversation, "?limit=200")
+        shown = [m.get("text", "") for m in back if m["direction"] == "outbound"]
+        assert sum("§" in text for text in shown) == 2
+    page = (await helpdesk.call("GET", f"{path}?limit=4")).json
+    assert page["conversations"] == (await helpdesk.call("GET", "/v1/conversations")).json["items"]
+    assert [c["medium"] for c in page["conversations"]] == ["whatsapp", "sms"]
+    # From both ends of any page on, both ways.
+    middle = (await helpdesk.call("GET", f"{path}?limit=4&before={page['next']}")).json
+    assert [m["id"] for m in middle["items"]] == said[::-1][4:8]
+    assert page["next"] == page["before"]
+    newer = (await helpdesk.call("GET", f"{path}?limit=4&after={middle['after']}")).json
+    assert [m["id"] for m in newer["items"]] == said[10:14]
+    older = (await helpdesk.call("GET", f"{path}?limit=6&before={newer['before']}")).json
+    assert [m["id"] for m in older["items"]] == said[::-1][4:10]
+    assert (await helpdesk.call("GET", f"{path}?after={page['after']}")).json["items"] == []
+    await hub_world.customer(MIA).says("once more")
+    await helpdesk.endpoint.hears("message.received", 11)
+    (found,) = (await helpdesk.call("GET", f"{path}?after={page['after']}")).json["items"]
+    assert found["text"] == "once more"
+    # Another channel is another history of the same customer.
+    theirs = (await books.call("GET", f"{path}?limit=200")).json
+    assert [m["text"] for m in theirs["items"]] == ["once more", *(f"message {n}" for n in range(9, -1, -1))]
+    assert {c["channel_id"] for c in theirs["conversations"]} == {books.connection["channel_id"]}
+    strange = (await books.call("GET", f"{path}?before={page['next']}")).json  # another's cursor opens nothing
+    assert (strange["items"], strange["next"]) == ([], None)
+
+
+async def test_c3_a_contact_out_of_reach_has_no_timeline(hub_world: World) -> None:
+    contact, (helpdesk, crm, _), _ = await _two_media(hub_world)
+    stranger = await hub_world.service("stranger")
+    path = f"/v1/contacts/{contact}/timeline"
+    await leaves(crm)
+    for service, name in ((stranger, contact), (crm, contact), (helpdesk, "con_" + "0" * 32), (helpdesk, "x")):
+        answer = await service.call("GET", f"/v1/contacts/{name}/timeline")
+        assert (answer.status, answer.json["code"]) == (404, "not_found")
+    for query, code in (
+        ("limit=0", "invalid_request"),
+        ("before=x", "invalid_cursor"),
+        ("before=0", "invalid_cursor"),
+        ("after=", "invalid_cursor"),
+        ("after=0&before=AQ", "invalid_request"),
+    ):
+        answer = await helpdesk.call("GET", f"{path}?{query}")
+        assert (answer.status, answer.json["code"]) == (422, code), query
+    unread = await hub_world.service("writer", scopes=["reply"])
+    assert (await unread.call("GET", path)).json["code"] == "missing_scope"
+
+
+async def test_c3_a_contact_s_timeline_under_writes_never_skips_or_repeats(hub_world: World) -> None:
+    contact, (helpdesk, crm, _), said = await _two_media(hub_world)
+    path = f"/v1/contacts/{contact}/timeline?limit=3"
+    places = [c["id"] for c in (await crm.call("GET", "/v1/conversations")).json["items"]]
+
+    async def keep_writing() -> None:
+        for number in range(20):
+            await crm.reply(places[number % 2], f"more {number}", agent=f"agent {number}")
+
+    async def read(page: str) -> Any:
+        return await helpdesk.call("GET", page)
+
+    writing = asyncio.create_task(keep_writing())
+    back = [m["id"] for m in await pages(read, path, "before")]
+    forward, at = [], "0"
+    while True:
+        is_over = writing.done()
+        page = (await read(f"{path}&after={at}")).json
+        forward += [m["id"] for m in page["items"]]
+        if is_over and not page["items"]:
+            break
+        at = page["after"]
+    await writing
+    assert len(back) == len(set(back))
+    assert set(back) >= set(said)
+    assert [name for name in back if name in said] == said[::-1]
+    assert len(forward) == len(set(forward)) == 34
+    assert set(forward) >= set(back)

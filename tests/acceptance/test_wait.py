@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.http import adapter
+from hub.http import sending
 from tests.support.cut import Line, line_to
 from tests.support.talk import MIA, leaves, writes
 from tests.support.wire import ask
@@ -85,11 +85,11 @@ async def test_e6_a_fault_of_ours_while_waiting_is_no_reason_to_send_again(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A value the database refuses, or a transaction that lost."""
-    for error in (adapter.BadData("x"), adapter.TryAgain("x")):
+    for error in (sending.BadData("x"), sending.TryAgain("x")):
 
         async def fails(*_: object, error: Exception = error) -> None:
             raise error
 
         with monkeypatch.context() as broken:
-            broken.setattr(adapter, "_wait", fails)
+            broken.setattr(sending, "_wait", fails)
             accepted(await held.service.reply(held.conversation, "Hi", query="?wait=1"))

@@ -24,6 +24,7 @@ from hub.domain.events import Event, EventDraft
 from hub.domain.ids import new_id, shard_of
 from hub.store import event_log
 from hub.store.event_log import append, find_heads, list_after
+from hub.store.numbers import SenderDraft
 from hub.store.pool import Database, TryAgain
 from hub.workers.intake import Intake
 from providers.base import Route, Sent, WebhookRequest
@@ -78,7 +79,7 @@ async def pair(database_url: str) -> AsyncIterator[tuple[Process, Process]]:
         one = await stack.enter_async_context(process(database_url))
         two = await stack.enter_async_context(process(database_url))
         async with one.database.transaction() as conn:
-            await register_number(conn, NUMBER, [("whatsapp", "meta", PHONE_NUMBER_ID)])
+            await register_number(conn, NUMBER, [SenderDraft("whatsapp", "meta", PHONE_NUMBER_ID)])
         yield one, two
 
 

@@ -13,6 +13,7 @@ import pytest
 from hub.actions.arrivals import Arrival
 from hub.actions.register import register_number
 from hub.domain.errors import Unavailable
+from hub.store.numbers import SenderDraft
 from hub.store.pool import Database
 from hub.workers.intake import Intake
 from providers.base import Route, WebhookRequest
@@ -55,7 +56,7 @@ async def bench(database_url: str) -> AsyncIterator[Bench]:
     database = Database(lambda: {"dsn": database_url})
     await database.open()
     async with database.transaction() as conn:
-        await register_number(conn, "+15550001111", [("whatsapp", "meta", NUMBER_ID)])
+        await register_number(conn, "+15550001111", [SenderDraft("whatsapp", "meta", NUMBER_ID)])
     intake = Intake(database, lambda _: None, queue_limit=100)
     running = asyncio.create_task(intake.run())
     yield Bench(intake, database_url)

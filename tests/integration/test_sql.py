@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 from uuid import UUID, uuid4
@@ -317,18 +318,19 @@ async def test_e7_a_report_is_kept_once(data: Data) -> None:
         await data.insert("message_status", message_id=message, reported="read", status="read")
 
 
-async def test_e9_a_message_waits_once_and_in_one_place(data: Data) -> None:
+async def test_e9_a_message_waits_once(data: Data) -> None:
     conversation = await data.conversation()
     sender = await data.insert(
         "sender", number_id=conversation["number_id"], medium="sms", provider="twilio", external_id="+1"
     )
     waiting = {"sender_id": sender["id"], "conversation_id": conversation["id"], "priority": 0}
-    one, other = await data.message(conversation, sequence=1), await data.message(conversation, sequence=2)
+    one = await data.message(conversation, sequence=1)
     await data.insert("outbox", message_id=one, sequence=1, **waiting)
     with pytest.raises(asyncpg.UniqueViolationError):
         await data.insert("outbox", message_id=one, sequence=2, **waiting)
-    with pytest.raises(asyncpg.UniqueViolationError, match="outbox_order"):
-        await data.insert("outbox", message_id=other, sequence=1, **waiting)
+    await data.insert("schedule", message_id=one, due_at=datetime.now(UTC), **waiting)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await data.insert("schedule", message_id=one, due_at=datetime.now(UTC), **waiting)
 
 
 async def test_e6_an_idempotency_key_is_claimed_once(data: Data) -> None:

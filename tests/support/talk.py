@@ -61,8 +61,21 @@ async def pages(call: Callable[[str], Any], path: str, cursor: str = "after", st
 
 
 async def operator_events(world: World, kind: str | None = None) -> list[dict[str, Any]]:
-    """The event log as the operator sees it."""
+    """The event log as the operator sees it, masked."""
     found = await pages(lambda path: world.call("GET", path), "/v1/admin/events?limit=200")
+    return [event for event in found if kind in {None, event["type"]}]
+
+
+async def revealed_events(world: World, kind: str | None = None) -> list[dict[str, Any]]:
+    """The event log in full, for a reason (C2)."""
+    found: list[dict[str, Any]] = []
+    after: str | None = "evt_0"
+    while after:
+        wanted = {"reason": "the test wants to know", "after": after, "limit": 200}
+        answer = await world.call("POST", "/v1/admin/events/reveal", wanted)
+        assert answer.status == 200, answer
+        found += answer.json["items"]
+        after = answer.json["next"]
     return [event for event in found if kind in {None, event["type"]}]
 
 

@@ -44,6 +44,19 @@ def test_a3_the_shipped_file_has_a_place_for_excluded_products() -> None:
     assert shares(made, "bundle", None)
 
 
+def test_a3_an_exclusion_stands_before_the_plan_and_an_upgrade_before_both() -> None:
+    made = rules(DEFAULT_ELIGIBILITY_FILE.read_text().replace("product = []", 'product = "archive"'))
+    assert [(set(rule.wanted), rule.shares) for rule in made] == [
+        ({"upgraded_from_standalone"}, False),
+        ({"product"}, False),
+        ({"plan"}, True),
+        ({"plan"}, False),
+    ]
+    assert not shares(made, "bundle", "archive")
+    assert not shares(made, "bundle", "helpdesk", upgraded=True)
+    assert shares(made, "bundle", "helpdesk")
+
+
 def test_a3_the_first_rule_that_matches_decides() -> None:
     made = rules('[[rule]]\nplan = "a"\nproduct = "x"\nshares = false\n[[rule]]\nplan = ["a", "b"]\nshares = true\n')
     assert not shares(made, "a", "x")

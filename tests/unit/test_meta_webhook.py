@@ -16,6 +16,7 @@ from providers.base import (
     MessageDeleted,
     MessageEdited,
     MessageReceived,
+    PreferenceChanged,
     ReactionChanged,
     SenderRef,
     StatusReported,
@@ -556,6 +557,79 @@ class TestEchoesAndStandby:
         assert (type(item), getattr(item, "reason", "")) == (Unparsed, "empty_change")
 
 
+def preference(**parts: Any) -> dict[str, Any]:
+    plain = {"wa_id": "5511987650001", "category": "marketing_messages", "value": "stop", "timestamp": 1790000000}
+    return plain | {"detail": "User requested to stop marketing messages"} | parts
+
+
+def read_preferences(*preferences: Any, contacts: Any = (ANA,)) -> list[Item]:
+    return parse(request(batch(change("user_preferences", contacts=list(contacts), user_preferences=preferences))))
+
+
+class TestPreferences:
+    def test_a_stop_is_read_in_full(self) -> None:
+        (item,) = read_preferences(preference())
+        assert isinstance(item, PreferenceChanged)
+        assert item == PreferenceChanged(
+            key=item.key,
+            sender=SenderRef("meta", "whatsapp", ("700100",)),
+            customer=Customer(phone="+5511987650001", user_id="BR.7001", username="ana.writes", name="Ana"),
+            at=1790000000.0,
+            wants_marketing=False,
+        )
+
+    @pytest.mark.parametrize(
+        ("parts", "wants", "at", "customer"),
+        [
+            ({"value": "resume"}, True, 1790000000.0, Customer(phone="+5511987650001")),
+            ({"timestamp": "1790000001"}, False, 1790000001.0, Customer(phone="+5511987650001")),
+            ({"timestamp": None, "detail": 5}, False, None, Customer(phone="+5511987650001")),
+            (
+                {"wa_id": None, "user_id": "BR.8", "parent_user_id": "BR.ENT.8"},
+                False,
+                1790000000.0,
+                Customer(user_id="BR.8", parent_user_id="BR.ENT.8"),
+            ),
+        ],
+    )
+    def test_what_was_chosen_and_by_whom(
+        self, parts: dict[str, Any], wants: bool, at: float | None, customer: Customer
+    ) -> None:
+        (item,) = read_preferences(preference(**parts), contacts=())
+        assert isinstance(item, PreferenceChanged)
+        assert (item.wants_marketing, item.at, item.customer) == (wants, at, customer)
+
+    def test_each_has_the_contact_that_goes_with_it_and_a_key_of_its_own(self) -> None:
+        bo = {"profile": {"name": "Bo"}, "user_id": "US.2"}
+        items = read_preferences(preference(), preference(wa_id=None, user_id="US.2"), contacts=(bo, ANA))
+        assert [item.customer.name for item in items if isinstance(item, PreferenceChanged)] == ["Ana", "Bo"]
+        assert len({item.key for item in items}) == 2
+        document = batch(
+            change("user_preferences", contacts=[bo, ANA], user_preferences=[preference(), preference(value="resume")])
+        )
+        for item in parse(request(document)):
+            assert parse(request(envelopes(request(document))[item.key])) == [item]
+
+    def test_the_same_again_in_another_batch_has_the_same_key_and_a_later_one_another(self) -> None:
+        (first,) = read_preferences(preference())
+        again, later = read_preferences(preference(), preference(timestamp=1790000009), contacts=())
+        assert first.key == again.key != later.key
+
+    def test_an_odd_one_never_harms_its_neighbours(self) -> None:
+        items = read_preferences(preference(category="other"), 5, preference())
+        assert [item.reason if isinstance(item, Unparsed) else type(item).__name__ for item in items] == [
+            "unhandled_field",
+            "unexpected_shape",
+            "PreferenceChanged",
+        ]
+
+    def test_what_was_cleaned_is_marked(self) -> None:
+        item, note = read_preferences(preference(detail="nul\u0000"))
+        assert isinstance(item, PreferenceChanged)
+        assert item.cleaned
+        assert is_note(note)
+
+
 class TestBatches:
     def test_every_item_of_every_change_counts(self) -> None:
         other = {"phone_number_id": "700200"}
@@ -601,7 +675,18 @@ class TestBatches:
     @pytest.mark.parametrize(
         ("field", "value", "details"),
         [
-            ("user_preferences", {"user_preferences": [{"wa_id": "1"}, {"wa_id": "2"}]}, ["user_preferences"] * 2),
+            (
+                "user_preferences",
+                {
+                    "user_preferences": [
+                        {"wa_id": "1"},
+                        {"wa_id": "2", "category": "marketing_messages", "value": "pause"},
+                        {"wa_id": "3", "category": "reminders", "value": "stop"},
+                        {"wa_id": "4", "category": ["marketing_messages"], "value": {"stop": True}},
+                    ]
+                },
+                ["user_preferences"] * 4,
+            ),
             ("history", {"history": [{"threads": []}], "messages": [text()]}, ["history"] * 2),
             ("account_update", {"event": "DISABLED_UPDATE", "ban_info": {"state": "DISABLE"}}, ["account_update"]),
             ("messages", {"calls": [{"id": "c"}]}, ["calls"]),
@@ -816,6 +901,7 @@ def test_any_json_in_any_place(value: Any) -> None:
         batch(change(messages=[value], contacts=value, metadata=value, statuses=[value], errors=[value])),
         batch(change("standby", standby=value, message_echoes=[value])),
         batch(change(value, things=value)),
+        batch(change("user_preferences", user_preferences=[value, preference(wa_id=value, timestamp=value)])),
     ]
     kinds = ("text", "image", "location", "interactive", "reaction", "edit", "revoke", "system", "order", "button")
     places += [batch(change(messages=[message(kind, **{kind: value, "context": value})])) for kind in kinds]

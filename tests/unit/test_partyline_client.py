@@ -773,3 +773,35 @@ def test_the_page_keeps_ids_in_a_database() -> None:
             pass
     assert connection.execute("select * from work").fetchall() == [("done",)]
     connection.close()
+
+
+PRESENCE: dict[str, Any] = {
+    "type": "conversation.presence",
+    "timestamp": "2026-11-22T05:01:52.118396Z",
+    "data": {
+        "number": "+15550001111",
+        "channel_id": "chn_1",
+        "conversation": {"id": "cnv_1", "medium": "whatsapp"},
+        "presence": {
+            "service": {"id": "svc_1", "name": "helpdesk"},
+            "agent": {"name": "Ana"},
+            "state": "typing",
+            "since": "2026-11-22T05:01:52.040071Z",
+            "expires_at": "2026-11-22T05:02:22.040071Z",
+        },
+    },
+}
+
+
+def test_d1_a_presence_on_the_stream_moves_no_cursor() -> None:
+    reading = stream.EventStream("here")
+    (one,) = reading.feed(b"event: conversation.presence\ndata: %b\n\n" % json.dumps(PRESENCE).encode())
+    told = one.read()
+    assert isinstance(told, client.Presence)
+    assert (told.conversation_id, told.state, told.agent) == ("cnv_1", "typing", {"name": "Ana"})
+    assert (told.service["name"], told.expires_at.second, told.data["number"]) == ("helpdesk", 22, "+15550001111")
+    assert reading.last_event_id == "here"
+    for missing in ("conversation", "presence"):
+        document = PRESENCE | {"data": {n: v for n, v in PRESENCE["data"].items() if n != missing}}
+        with pytest.raises(client.Malformed):
+            client.Presence.from_document(document)

@@ -6,9 +6,10 @@ from uuid import UUID
 
 import pytest
 
+from hub.domain.consent import Consent
 from hub.domain.errors import Conflict
 from hub.domain.ids import public_id
-from hub.domain.policy import AUTOMATION, Parent, SendFacts, check_send, may_automate, priority
+from hub.domain.policy import AUTOMATION, Parent, SendFacts, check_send, check_send_at, may_automate, priority
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ME, OTHER = UUID(int=1), UUID(int=2)
@@ -137,3 +138,48 @@ def test_a9_may_automate(kind: str, parent: Parent | None, answer: bool) -> None
 def test_e9_agents_before_automation_before_campaigns() -> None:
     assert {priority(origin) for origin in PLAIN} == {priority("chatbot")}
     assert priority("agent") < priority("chatbot") < priority("campaign")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "is_good"),
+    [
+        pytest.param(None, True, id="no time"),
+        pytest.param(timedelta(0), True, id="now"),
+        pytest.param(-timedelta(minutes=5), True, id="five minutes past"),
+        pytest.param(-timedelta(minutes=5, microseconds=1), False, id="just over five minutes past"),
+        pytest.param(-timedelta(days=400), False, id="long past"),
+        pytest.param(timedelta(days=366), True, id="a year ahead"),
+        pytest.param(timedelta(days=366, microseconds=1), False, id="just over a year ahead"),
+    ],
+)
+def test_e11_a_time_to_send_at(ahead: timedelta | None, is_good: bool) -> None:
+    refusal = check_send_at(None if ahead is None else NOW + ahead, NOW)
+    assert (refusal is None) is is_good
+    if refusal:
+        assert (refusal.status, refusal.code) == (422, "invalid_request")
+        assert [fault.pointer for fault in refusal.errors] == ["/send_at"]
+        assert "(rule E11)" in refusal.detail
+
+
+SAID = Consent(is_revoked=True, is_granted=False, is_marketing_stopped=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"origin": "chatbot"}, "E2"),
+        ({"origin": "chatbot", "parent": None}, "E2"),
+        ({"origin": "chatbot", "parent": MINE, "claimed_epoch": 4}, "E2"),
+        ({"origin": "chatbot", "channel_kind": "standalone"}, "A3"),
+        ({"last_customer_at": None}, "E4"),
+        ({"medium": "sms", "consent": SAID}, "E5"),
+        ({"origin": "campaign", "parent": MINE}, "E5"),
+        ({"is_free_form": False, "is_marketing": True, "consent": SAID}, "E5"),
+    ],
+)
+def test_every_refusal_cites_its_rule_in_sentences(changes: dict[str, object], rule: str) -> None:
+    refusal = refused(**changes)
+    assert refusal is not None
+    assert f"(rule {rule})" in refusal.detail
+    assert refusal.detail[0].isupper()
+    assert refusal.detail.endswith(".")

@@ -5,11 +5,13 @@ import hmac
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, FormData, web
 from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
@@ -21,8 +23,10 @@ from providers.base import (
     MessageEdited,
     MessageReceived,
     OutboundMessage,
+    PreferenceChanged,
     Provider,
     ReactionChanged,
+    Refused,
     StatusReported,
     Unparsed,
     WebhookRequest,
@@ -32,6 +36,7 @@ from providers.simulator import (
     NotAccepted,
     Number,
     Person,
+    ReadMark,
     Simulator,
     StatusPlan,
     meta_webhooks,
@@ -459,6 +464,86 @@ async def test_an_inbound_whose_webhook_was_lost_is_listed(
     assert (found.body, found.from_, found.status) == ("lost", f"whatsapp:{ADA.phone}", "received")
 
 
+# Twilio's habits
+
+
+async def create(simulator: Simulator, pairs: list[tuple[str, str]]) -> tuple[int, Content]:
+    """Ask the simulated Twilio for a message, with a form given pair by pair."""
+    url = f"{simulator.url}/2010-04-01/Accounts/{simulator.twilio_account_sid}/Messages.json"
+    auth = aiohttp.encode_basic_auth(simulator.twilio_account_sid, simulator.twilio_auth_token)
+    async with (
+        ClientSession(headers={"Authorization": auth}) as session,
+        session.post(url, data=FormData(pairs)) as answer,
+    ):
+        return answer.status, await answer.json()
+
+
+_TO_ADA = [("To", "+15552223333"), ("From", NUMBER.e164)]
+_TO_ADA_S_WHATSAPP = [("To", "whatsapp:+15552223333"), ("From", f"whatsapp:{NUMBER.e164}")]
+_TEMPLATE = ("ContentSid", "HX" + "0" * 32)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "code"),
+    [
+        ([*_TO_ADA], 21619),
+        ([("From", NUMBER.e164), ("Body", "x")], 21211),
+        ([*_TO_ADA, ("Body", "x" * 1601)], 21617),
+        ([*_TO_ADA, ("Body", "x" * 1600)], None),
+        ([*_TO_ADA, *[("MediaUrl", "https://x.example/1")] * 11], 21623),
+        ([*_TO_ADA, *[("MediaUrl", "https://x.example/1")] * 10], None),
+        ([*_TO_ADA_S_WHATSAPP, *[("MediaUrl", "https://x.example/1")] * 2], 21623),
+        ([*_TO_ADA, ("MediaUrl", "x.example/1")], 21620),
+        ([*_TO_ADA, _TEMPLATE], None),
+        ([*_TO_ADA, ("ContentSid", "HX1")], 21655),
+        ([*_TO_ADA, _TEMPLATE, ("Body", "x")], 63030),
+        ([*_TO_ADA, _TEMPLATE, ("MediaUrl", "https://x.example/1")], 63030),
+        ([*_TO_ADA, _TEMPLATE, ("ContentVariables", '{"1": "x"}')], None),
+        ([*_TO_ADA, _TEMPLATE, ("ContentVariables", '{"1": ""}')], 21656),
+        ([*_TO_ADA, _TEMPLATE, ("ContentVariables", "[]")], 21656),
+        ([*_TO_ADA, _TEMPLATE, ("ContentVariables", "{")], 21656),
+        ([*_TO_ADA, ("Body", "x"), ("ContentVariables", "{}")], 21654),
+        ([*_TO_ADA_S_WHATSAPP, ("Body", "x"), ("PersistentAction", "geo:1.5,-2|there")], None),
+        ([*_TO_ADA_S_WHATSAPP, ("Body", "x"), ("PersistentAction", "geo:91,0")], 63021),
+        ([*_TO_ADA_S_WHATSAPP, ("Body", "x"), ("PersistentAction", "here")], 63021),
+        ([*_TO_ADA_S_WHATSAPP, ("PersistentAction", "geo:1,2")], 21619),
+    ],
+)
+async def test_twilio_refuses_what_is_no_message(
+    simulator: Simulator, pairs: list[tuple[str, str]], code: int | None
+) -> None:
+    status, body = await create(simulator, pairs)
+    assert (status, body.get("code")) == ((201, None) if code is None else (400, code))
+    assert len(simulator.sent) == (code is None)
+
+
+@pytest.mark.parametrize("word", ["STOP", " stop ", "Unsubscribe", "CANCEL", "end", "Quit", "STOPALL"])
+async def test_twilio_heeds_stop_and_start_by_sms(
+    simulator: Simulator, hub: Hub, providers: dict[str, Provider], word: str
+) -> None:
+    ada = Customer(simulator, ADA, NUMBER, provider="twilio", medium="sms")
+    send = providers["twilio"].send
+    await ada.says("stop sending the blue one")
+    assert simulator.opted_out == set()
+    await ada.says(word)
+    assert simulator.opted_out == {(ADA.phone, NUMBER.e164)}
+    with pytest.raises(Refused) as caught:
+        await send(outbound(provider="twilio", medium="sms"))
+    assert caught.value.provider_code == "21610"
+    await send(outbound(provider="twilio", medium="whatsapp"))
+    await ada.says("start")
+    assert simulator.opted_out == set()
+    await send(outbound(provider="twilio", medium="sms"))
+    await simulator.settle()
+    said = [item.content["text"] for item in hub.items if isinstance(item, MessageReceived)]
+    assert said == ["stop sending the blue one", word, "start"]  # Twilio hands them on all the same
+
+
+async def test_twilio_leaves_stop_on_whatsapp_alone(simulator: Simulator, hub: Hub) -> None:
+    await Customer(simulator, ADA, NUMBER, provider="twilio").says("STOP")
+    assert simulator.opted_out == set()
+
+
 # Meta's API
 
 
@@ -484,6 +569,166 @@ async def test_meta_refuses_what_is_no_message(simulator: Simulator, body: Conte
     assert simulator.sent == []
 
 
+def to_meta(kind: str, part: Any, **others: Any) -> Content:
+    return {"messaging_product": "whatsapp", "to": "15552223333", "type": kind, kind: part} | others
+
+
+def buttons(*titles: str, **others: Any) -> Content:
+    replies = [{"type": "reply", "reply": {"id": title, "title": title}} for title in titles]
+    return to_meta("interactive", {"type": "button", "body": {"text": "x"}, "action": {"buttons": replies}} | others)
+
+
+def choices(*sections: list[str], **others: Any) -> Content:
+    listed = [{"title": "s", "rows": [{"id": title, "title": title} for title in rows]} for rows in sections]
+    action = {"button": "Open", "sections": listed} | others
+    return to_meta("interactive", {"type": "list", "body": {"text": "x"}, "action": action})
+
+
+def call_to_action(name: str = "cta_url", **parameters: str) -> Content:
+    action = {"name": name, "parameters": parameters}
+    return to_meta("interactive", {"type": "cta_url", "body": {"text": "x"}, "action": action})
+
+
+def of_template(name: str, language: str = "en", *values: str, **others: Any) -> Content:
+    parameters = [{"type": "text", "text": value} for value in values]
+    components = [{"type": "body", "parameters": parameters}] if values else []
+    part = {"name": name, "language": {"code": language}, "components": components}
+    return to_meta("template", part | others)
+
+
+META_REFUSALS: list[tuple[Content, int]] = [
+    (to_meta("poll", {"question": "x"}), 131009),
+    (to_meta("text", {"body": "x" * 4097}), 131009),
+    (to_meta("text", "x"), 131008),
+    (to_meta("text", {"body": "x"}, context={}), 131008),
+    (to_meta("image", {}), 131008),
+    (to_meta("image", {"id": "1", "link": "https://a.example"}), 131008),
+    (to_meta("image", {"link": "ftp://a.example"}), 131009),
+    (to_meta("image", {"id": "1"}), 100),
+    (to_meta("image", {"link": "https://a.example", "caption": "x" * 1025}), 131009),
+    (to_meta("image", {"link": "https://a.example", "filename": "x"}), 100),
+    (to_meta("audio", {"link": "https://a.example", "caption": "x"}), 100),
+    (to_meta("sticker", {"link": 5}), 131008),
+    (buttons(), 131008),
+    (buttons("A", "B", "C", "D"), 131009),
+    (buttons("x" * 21), 131009),
+    (buttons("A", "A"), 131009),
+    (buttons("A", body={"text": "x" * 1025}), 131009),
+    (buttons("A", body={}), 131008),
+    (buttons("A", header={"type": "text", "text": "x" * 61}), 131009),
+    (buttons("A", footer={"text": ""}), 131009),
+    (buttons("A", type="poll"), 131009),
+    (buttons("A", action={"buttons": [{"type": "url", "reply": {}}]}), 131009),
+    (choices(), 131008),
+    (choices([]), 131008),
+    (choices(list("ABCDEF"), list("GHIJK")), 131009),
+    (choices(["x" * 25]), 131009),
+    (choices(["A"], button="x" * 21), 131009),
+    (choices(["A"], sections=[{"rows": [{"id": "a", "title": "A"}]}, {"rows": [{"id": "b", "title": "B"}]}]), 131008),
+    (choices(["A"], sections=[{"rows": [{"id": "a", "title": "A", "description": "x" * 73}]}]), 131009),
+    (call_to_action(url="https://a.example"), 131008),
+    (call_to_action(display_text="x" * 21, url="https://a.example"), 131009),
+    (call_to_action(display_text="x", url="a.example"), 131009),
+    (call_to_action("go", display_text="x", url="https://a.example"), 131009),
+    (of_template("nothing"), 132001),
+    (of_template("spring_sale", "de"), 132001),
+    (of_template("lottery"), 132001),
+    (of_template("resting"), 132015),
+    (of_template("order_update"), 132000),
+    (of_template("order_update", "en", "1", "2"), 132000),
+    (to_meta("template", {"name": "order_update"}), 131008),
+    (to_meta("location", {"latitude": 1}), 131008),
+    (to_meta("location", {"latitude": 91, "longitude": 1}), 131009),
+    (to_meta("contacts", []), 131008),
+    (to_meta("contacts", [{"name": {"first_name": "Ada"}}]), 131008),
+    (to_meta("reaction", {"message_id": "wamid.1"}), 131008),
+    (to_meta("reaction", {"emoji": "x"}), 131008),
+    (to_meta("reaction", {"message_id": "wamid.1", "emoji": "x"}, context={"message_id": "wamid.1"}), 131009),
+    ({"messaging_product": "whatsapp", "status": "read"}, 131009),
+    ({"messaging_product": "whatsapp", "status": "seen", "message_id": "wamid.1"}, 131009),
+    ({"messaging_product": "whatsapp", "status": "read", "message_id": "1"}, 100),
+    (
+        {"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.1", "typing_indicator": {}},
+        131009,
+    ),
+]
+
+
+async def test_meta_checks_every_kind(simulator: Simulator) -> None:
+    simulator.templates = [*simulator.templates, dict(simulator.templates[1]) | {"name": "resting", "status": "PAUSED"}]
+    headers = {"Authorization": f"Bearer {simulator.meta_access_token}"}
+    async with ClientSession(headers=headers, base_url=simulator.url) as session:
+        for body, code in META_REFUSALS:
+            async with session.post("/v26.0/1001/messages", json=body) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (400, code), body
+    assert simulator.sent == []
+    assert simulator.read_marks == []
+
+
+async def test_meta_shows_a_template_filled_in_or_any_where_none_is_known(simulator: Simulator) -> None:
+    named = {
+        "components": [{"type": "body", "parameters": [{"type": "text", "parameter_name": "who", "text": "Ada"}]}],
+    }
+    simulator.templates = [*simulator.templates, dict(simulator.templates[1]) | {"name": "hello"}]
+    simulator.templates[-1] = simulator.templates[-1] | {"components": [{"type": "BODY", "text": "Hello {{who}}"}]}
+    headers = {"Authorization": f"Bearer {simulator.meta_access_token}"}
+    async with ClientSession(headers=headers, base_url=simulator.url) as session:
+        for body in (of_template("order_update", "en", "4711"), of_template("hello", **named), of_template("nothing")):
+            if body["template"]["name"] == "nothing":
+                simulator.templates = []
+            async with session.post("/v26.0/1001/messages", json=body) as answer:
+                assert answer.status == 200
+    assert [send.text for send in simulator.sent] == ["Your order 4711 is on its way.", "Hello Ada", None]
+
+
+async def test_meta_describes_a_number(simulator: Simulator) -> None:
+    headers = {"Authorization": f"Bearer {simulator.meta_access_token}"}
+    async with ClientSession(headers=headers, base_url=simulator.url) as session:
+        async with session.get("/v26.0/1001", params={"fields": "display_phone_number"}) as answer:
+            assert await answer.json() == {"id": "1001", "display_phone_number": "+15550001111"}
+        async with session.get("/v26.0/1009") as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (400, 100)
+        async with session.get("/v26.0/debug_token", params={"input_token": "another"}) as answer:
+            assert (await answer.json())["data"]["is_valid"] is False
+        form = {"messaging_product": "whatsapp", "type": "image/png"}
+        async with session.post("/v26.0/1001/media", data=form) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (400, 131053)
+    async with ClientSession(base_url=simulator.url) as stranger, stranger.get("/v26.0/1001") as answer:
+        assert answer.status == 401
+
+
+@pytest.mark.parametrize("person", [ADA, HIDDEN], ids=["phone", "hidden"])
+async def test_marketing_to_a_customer_who_stopped_it_fails_later(
+    simulator: Simulator, hub: Hub, providers: dict[str, Provider], person: Person
+) -> None:
+    customer = Customer(simulator, person, NUMBER)
+    plain = replace(outbound(), phone=person.phone, user_id=None if person.phone else person.user_id)
+
+    async def said_of(name: str) -> list[tuple[str, list[str]]]:
+        template: dict[str, Any] = {"name": name, "language": "en"}
+        if name == "order_update":
+            template["components"] = [{"type": "body", "parameters": [{"type": "text", "text": "1"}]}]
+        await providers["meta"].send(replace(plain, type="template", content={"template": template}))
+        await simulator.settle()
+        statuses = [item for item in hub.items if isinstance(item, StatusReported)]
+        hub.items.clear()
+        return [(status.reported, [error["code"] for error in status.errors]) for status in statuses]
+
+    await customer.prefers_marketing(False)
+    (stopped,) = hub.items
+    assert isinstance(stopped, PreferenceChanged)
+    assert (stopped.wants_marketing, stopped.customer.user_id, stopped.at) == (False, person.user_id, 1_700_000_000.0)
+    hub.items.clear()
+    delivered: list[tuple[str, list[str]]] = [("sent", []), ("delivered", []), ("read", [])]
+    assert await said_of("spring_sale") == [("failed", ["marketing_stopped"])]
+    assert await said_of("order_update") == delivered
+    await customer.prefers_marketing(True)
+    hub.items.clear()
+    assert await said_of("spring_sale") == delivered
+    with pytest.raises(ValueError, match="Twilio"):
+        await Customer(simulator, person, NUMBER, provider="twilio").prefers_marketing(False)
+
+
 async def test_meta_takes_read_marks(simulator: Simulator) -> None:
     headers = {"Authorization": f"Bearer {simulator.meta_access_token}"}
     body = {"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.1"}
@@ -493,6 +738,7 @@ async def test_meta_takes_read_marks(simulator: Simulator) -> None:
     ):
         assert await answer.json() == {"success": True}
     assert simulator.attempts == []
+    assert simulator.read_marks == [ReadMark("meta", "1001", "wamid.1", is_typing=False, at=1_700_000_000.0)]
 
 
 # load

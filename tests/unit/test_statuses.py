@@ -1,7 +1,7 @@
 """Statuses move forward only, and every order of the same reports ends in one state (rules E7, E8)."""
 
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import combinations_with_replacement, permutations
 
 import pytest
 from hypothesis import given
@@ -89,3 +89,49 @@ def test_e7_delivered_or_read_beats_failed_in_either_order(received: str) -> Non
 def test_e8_unknown_never_replaces_what_the_provider_said() -> None:
     for current in PROVIDER:
         assert advance(current, "unknown").status == current
+
+
+# Ours and the provider's: its word for having a message, and no more, is `sending`, too ----------------------------
+
+OURS = ("sending", "unknown", "failed", "cancelled")
+THEIRS = ("sending", "sent", "delivered", "read", "failed", "cancelled", "deleted")
+"""What a provider says tells the message's id, even where it tells nothing of its status (the last one)."""
+TOLD = [*((word, False) for word in OURS), *((word, True) for word in THEIRS)]
+Told = tuple[str, bool]
+
+
+def play_both(reports: Sequence[Told]) -> tuple[str, bool]:
+    """A message through reports of both, the provider's id known from the first of its own on."""
+    status, is_conflict, is_known = "queued", False, False
+    for reported, is_theirs in reports:
+        is_known |= is_theirs
+        move = advance(status, reported, is_conflict=is_conflict, is_known=is_known)
+        assert move.is_change is ((move.status, move.conflict) != (status, is_conflict))
+        status, is_conflict = move.status, move.conflict
+    return status, is_conflict
+
+
+def by_the_rule_of_both(reports: Sequence[Told]) -> tuple[str, bool]:
+    """Where the provider spoke at all, our own unknown tells no more than that we tried."""
+    is_known = any(is_theirs for _, is_theirs in reports)
+    return by_the_rule(["sending" if word == "unknown" and is_known else word for word, _ in reports])
+
+
+def test_e7_every_order_of_our_reports_and_the_provider_s_ends_in_one_state() -> None:
+    for count in range(1, 5):
+        for reports in combinations_with_replacement(TOLD, count):  # repeats among them
+            assert {play_both(order) for order in set(permutations(reports))} == {by_the_rule_of_both(reports)}
+
+
+@given(st.lists(st.sampled_from(TOLD), max_size=30), st.randoms(use_true_random=False))
+def test_e7_long_histories_of_both(reports: list[Told], random: object) -> None:
+    shuffled = list(reports)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert play_both(shuffled) == by_the_rule_of_both(reports)
+
+
+def test_e7_accepted_by_the_provider_replaces_unknown_and_is_not_replaced_by_it() -> None:
+    assert play_both([("sending", False), ("unknown", False)]) == ("unknown", False)
+    assert play_both([("sending", False), ("unknown", False), ("sending", True)]) == ("sending", False)
+    assert play_both([("sending", False), ("sending", True), ("unknown", False)]) == ("sending", False)
+    assert play_both([("unknown", False), ("deleted", True)]) == ("sending", False)

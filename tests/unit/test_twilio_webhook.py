@@ -284,12 +284,21 @@ def test_a_message_without_id_has_the_key_of_its_parameters() -> None:
             },
         ),
         ({"ReferralNumMedia": "0", "ReferralSourceUrl": ""}, "text", {"text": "hello"}),
-        ({"Body": "STOP", "OptOutType": "STOP"}, "text", {"text": "STOP", "opt_out_type": "STOP"}),
     ],
 )
 def test_content(extra: dict[str, str], kind: str, content: dict[str, Any]) -> None:
     item = read(WHATSAPP | extra)
     assert (item.type, item.content, item.raw) == (kind, content, None)
+
+
+@pytest.mark.parametrize("word", ["STOP", "START", "HELP"])
+def test_the_verdict_of_advanced_opt_out(word: str) -> None:
+    """Twilio tells what it took a message for, in whatever words the operator configured there (rule E5)."""
+    params = SMS | {"Body": "basta", "OptOutType": word}
+    item = read(params)
+    assert (item.type, item.content) == ("text", {"text": "basta", "opt_out_type": word})
+    assert parse(request(json.dumps(params).encode(), "application/json")) == [item]
+    assert "opt_out_type" not in read(SMS | {"OptOutType": ""}).content
 
 
 def test_a_type_nobody_knows_is_passed_on_with_all_parameters() -> None:
@@ -304,10 +313,10 @@ STATUS = {"MessageSid": SID, "From": "whatsapp:+4930900000", "To": "whatsapp:+49
 @pytest.mark.parametrize(
     ("word", "normalised"),
     [
-        ("queued", None),
-        ("accepted", None),
-        ("scheduled", None),
-        ("sending", None),
+        ("queued", "sending"),
+        ("accepted", "sending"),
+        ("scheduled", "sending"),
+        ("sending", "sending"),
         ("partially_delivered", None),
         ("teleported", None),
         ("sent", "sent"),
@@ -351,6 +360,7 @@ def test_a_status_in_full() -> None:
         ({"ErrorCode": ""}, ()),
         ({"ErrorCode": "0"}, ()),
         ({"ErrorCode": "30003"}, ({"code": "undeliverable", "title": None, "detail": None, "provider_code": "30003"},)),
+        ({"ErrorCode": "21610"}, ({"code": "opted_out", "title": None, "detail": None, "provider_code": "21610"},)),
         (
             {"ChannelStatusMessage": "gone"},
             ({"code": "refused", "title": None, "detail": "gone", "provider_code": None},),

@@ -1,0 +1,157 @@
+"""Verbs: note what customers want to be sent, and tell what holds by that (rule E5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from hub.actions.announce import Place
+from hub.actions.consent_book import ConsentBook, Said, Subject, Wish
+from hub.domain.addresses import Address
+from hub.domain.consent import Consent, fold
+from hub.domain.errors import Conflict, Invalid, NotFound
+from hub.domain.events import Event
+from hub.domain.ids import public_id
+from hub.store import consents, contacts, conversations, event_log, numbers, subscriptions
+from hub.store.contacts import Contact
+from hub.store.pool import Connection, Record
+
+
+async def find_consent(conn: Connection, contact: Contact, medium: str, number_id: int) -> Consent:
+    """What holds for a contact on one medium and number, by all that was said about any of its addresses."""
+    names = {name for address in contact.addresses for name in Subject(medium, address, None).names}
+    return fold([event for _, event in await consents.find(conn, sorted(names))], number_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentRequest:
+    """Whose consent is asked about: on one number, or (None) on all; `service_id` None: the operator asks."""
+
+    medium: str
+    address: Address
+    e164: str | None
+    service_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentChanged:
+    """What holds after a change, and the events of it; none where nothing changed."""
+
+    view: dict[str, Any]
+    events: list[Event]
+
+
+async def view_consent(conn: Connection, asked: ConsentRequest) -> dict[str, Any]:
+    """What holds, and everything that was said. Raises `NotFound` (the number), `Conflict` (`not_connected`)."""
+    number_id = await _find_number(conn, asked)
+    return await _view(conn, asked, await _find_subject(conn, asked), number_id)
+
+
+async def set_consent(
+    conn: Connection, asked: ConsentRequest, status: str, evidence: str | None, now: datetime
+) -> ConsentChanged:
+    """Note that the customer agreed (`granted`) or wants no more (`revoked`). Only the operator, with evidence, may
+    grant what is revoked. Raises `NotFound`, `Conflict` (`not_connected`, `revoked_by_customer`), `Invalid`
+    (`evidence_required`).
+    """
+    number_id = await _find_number(conn, asked)
+    await consents.lock(conn, [consents.name_key(asked.medium, asked.address)], ())
+    subject = await _find_subject(conn, asked)
+    wanted = [(asked.medium, subject.contact.id, number_id)] if subject.contact else []
+    states = await conversations.lock(conn, await consents.list_conversations(conn, wanted))
+    book = await ConsentBook.open(conn, [subject])
+    if status == "granted":
+        _check_lift(book.consent(subject, number_id), asked, evidence)
+    wish = Wish("granted" if status == "granted" else "revoked", "service" if asked.service_id else "operator")
+    said = Said(wish, number_id, asked.e164, now, service_id=asked.service_id, evidence=evidence)
+    drafts = book.take(subject, said, states.values(), () if states else await _find_places(conn, asked, number_id))
+    await book.save(conn)
+    await conversations.save(conn, list(states.values()))
+    view = await _view(conn, asked, subject, number_id)
+    return ConsentChanged(view, await event_log.append(conn, drafts))
+
+
+def _check_lift(holds: Consent, asked: ConsentRequest, evidence: str | None) -> None:
+    if not holds.is_revoked:
+        return
+    if asked.service_id is not None:
+        raise Conflict(
+            "Consent was revoked, and only the customer can give it again (rule E5): have them write START if they had"
+            " written STOP, or give the operator evidence of their wish.",
+            code="revoked_by_customer",
+            since=holds.since,
+        )
+    if not evidence:
+        raise Invalid(
+            "Consent was revoked; say in 'evidence' how the customer gave it again, so that it can be proved"
+            " (rule E5).",
+            code="evidence_required",
+            since=holds.since,
+        )
+
+
+async def _find_number(conn: Connection, asked: ConsentRequest) -> int | None:
+    number = await numbers.find_number(conn, asked.e164) if asked.e164 else None
+    if asked.e164 and number is None:
+        raise NotFound("this number is not registered with the hub")
+    if asked.service_id is not None:
+        await _check_connected(conn, asked.service_id, asked.e164)
+    return number["id"] if number else None
+
+
+async def _check_connected(conn: Connection, service_id: UUID, e164: str | None) -> None:
+    reached = {row["e164"] for row in await subscriptions.list_of_service(conn, service_id)}
+    if not reached or (e164 and e164 not in reached):
+        what = "this number" if e164 else "any number"
+        raise Conflict(
+            f"This service is not connected to {what}; connect first (rule E5).",
+            code="not_connected",
+        )
+
+
+async def _find_subject(conn: Connection, asked: ConsentRequest) -> Subject:
+    """The person who owns the address counts, with all their addresses."""
+    key = asked.address.type, asked.address.match_key
+    owner = (await contacts.find_owners(conn, [key])).get(key)
+    people = await contacts.list_contacts(conn, [owner]) if owner else {}
+    return Subject(asked.medium, asked.address, people[owner] if owner else None)
+
+
+async def _find_places(conn: Connection, asked: ConsentRequest, number_id: int | None) -> list[Place]:
+    rows = await consents.list_channels(conn, asked.medium, number_id)
+    return [Place(row["number_id"], row["e164"], row["channel_id"]) for row in rows]
+
+
+async def _view(conn: Connection, asked: ConsentRequest, subject: Subject, number_id: int | None) -> dict[str, Any]:
+    book = await ConsentBook.open(conn, [subject])
+    holds = book.consent(subject, number_id)
+    return {
+        "medium": asked.medium,
+        "address": asked.address.value,
+        "number": asked.e164,
+        "status": holds.status,
+        "marketing_stopped": holds.is_marketing_stopped,
+        "since": holds.since,
+        "history": _history(await consents.list_history(conn, subject.names), asked, number_id),
+    }
+
+
+def _history(rows: Sequence[Record], asked: ConsentRequest, number_id: int | None) -> list[dict[str, Any]]:
+    """What was said of this number, and of all; evidence goes to the operator and to who gave it."""
+    return [
+        {
+            "kind": row["kind"],
+            "source": row["source"],
+            "service": _service(row),
+            "number": row["e164"],
+            "evidence": row["evidence"] if asked.service_id in {None, row["service_id"]} else None,
+            "at": row["at"],
+        }
+        for row in rows
+        if number_id is None or row["kind"] == "stop" or row["number_id"] in {None, number_id}
+    ]
+
+
+def _service(row: Record) -> dict[str, Any] | None:
+    return {"id": public_id("svc", row["service_id"]), "name": row["service_name"]} if row["service_id"] else None

@@ -1,0 +1,74 @@
+"""The providers' lists of templates as they were read last (rule E10)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import orjson
+
+from hub.store.pool import Connection, Record
+from providers.base import Template
+
+LOCK_SENDER_SQL = "select id from sender where id = $1 for no key update"
+CLEAR_SQL = "delete from template where sender_id = $1"
+ADD_SQL = """
+insert into template (sender_id, external_id, name, language, category, status, content)
+select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+on conflict do nothing"""
+REFRESHED_SQL = "update sender set templates_refreshed_at = $2 where id = $1"
+
+
+async def replace(conn: Connection, sender_id: int, templates: Sequence[Template], at: datetime) -> None:
+    """What the provider listed just now takes the place of what it listed before."""
+    await conn.fetchval(LOCK_SENDER_SQL, sender_id)  # two that read the list at once write one after the other
+    await conn.execute(CLEAR_SQL, sender_id)
+    rows = [
+        (t.external_id, t.name, t.language, t.category, t.status, orjson.dumps(t.content).decode()) for t in templates
+    ]
+    if rows:
+        await conn.execute(ADD_SQL, sender_id, *map(list, zip(*rows, strict=True)))
+    await conn.execute(REFRESHED_SQL, sender_id, at)
+
+
+REFRESHED_AT_SQL = "select templates_refreshed_at from sender where id = $1"
+
+
+async def find_refreshed_at(conn: Connection, sender_id: int) -> datetime | None:
+    """When a sender's list was read last."""
+    value: datetime | None = await conn.fetchval(REFRESHED_AT_SQL, sender_id)
+    return value
+
+
+LIST_SENDERS_SQL = """
+select id, medium, provider, external_id, account, templates_refreshed_at
+from sender where number_id = $1 and is_active order by id"""
+LIST_TEMPLATES_SQL = """
+select sender_id, external_id, name, language, category, status, content
+from template where sender_id = any($1::bigint[]) and (sender_id, external_id) > ($2, $3)
+order by sender_id, external_id limit $4"""
+
+
+async def list_senders(conn: Connection, number_id: int) -> list[Record]:
+    """The active senders of a number, and when their templates were read last."""
+    return await conn.fetch(LIST_SENDERS_SQL, number_id)
+
+
+async def list_templates(
+    conn: Connection, sender_ids: Sequence[int], after: tuple[int, str], limit: int
+) -> list[Record]:
+    """Templates of these senders behind a place: sender and external id."""
+    return await conn.fetch(LIST_TEMPLATES_SQL, sender_ids, *after, limit)
+
+
+FIND_BY_NAME_SQL = """
+select category, status from template where sender_id = $1 and name = $2 and language = $3 limit 1"""
+FIND_BY_ID_SQL = "select category, status from template where sender_id = $1 and external_id = $2"
+
+
+async def find_by_name(conn: Connection, sender_id: int, name: str, language: str) -> Record | None:
+    """A sender's template in one language, as it was listed last."""
+    return await conn.fetchrow(FIND_BY_NAME_SQL, sender_id, name, language)
+
+
+async def find_by_id(conn: Connection, sender_id: int, external_id: str) -> Record | None:
+    """A sender's template by the provider's id, as it was listed last."""
+    return await conn.fetchrow(FIND_BY_ID_SQL, sender_id, external_id)
