@@ -603,6 +603,7 @@ async def test_h1_five_faults_of_a_number_are_all_reported(shared: World) -> Non
     pointers = [fault["pointer"] for fault in answer.json["errors"]]
     assert {
         "/e164",
+        "/senders",
         "/senders/0/medium",
         "/senders/1/provider",
         "/senders/2/external_id",

@@ -113,6 +113,9 @@ create index schedule_due on schedule (due_at);
 -- Two may have the same place then.
 drop index outbox_order;
 create index outbox_order on outbox (conversation_id, sequence, message_id);
+-- Each sender's queue is walked by itself (E9): those without tokens are not read at all.
+drop index outbox_due;
+create index outbox_sender on outbox (sender_id, priority, message_id);
 
 -- Templates and files (E10) ------------------------------------------------------------------------------------------
 
