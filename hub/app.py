@@ -327,9 +327,7 @@ class _Parts:
             eligibility=eligibility,
             endpoints=policy,
             capabilities={p.name: p.supports for p in connected},
-            limits=Limits(
-                settings.agent_per_minute, settings.service_per_minute, settings.new_conversations_per_hour
-            ),
+            limits=Limits(settings.agent_per_minute, settings.service_per_minute, settings.new_conversations_per_hour),
             providers=by_name,
             files=files,
             media_links=links,

@@ -63,7 +63,8 @@ def _insider(event: Event, service_id: UUID) -> UUID | None:
     """
     is_common = event.type.startswith("message.") and not any(mark in event.data for mark in _MARKS)
     is_holder = event.picked_up_by is not None and service_id.hex in event.picked_up_by
-    return None if is_common and not is_holder else service_id
+    is_author = event.author_service_id == service_id  # who alone is told its agent's id
+    return None if is_common and not is_holder and not is_author else service_id
 
 
 def _render(event: Event, viewer: Viewer, *, is_full: bool) -> bytes:

@@ -14,7 +14,9 @@ from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection, Record
 
-_NO_MESSAGE: Final = "there is no such message on a channel this service is connected to"
+_NO_MESSAGE: Final = (
+    "There is no such message on a channel this service is connected to (rule A4): take an id of a timeline."
+)
 
 
 async def find_to_cancel(conn: Connection, message_id: UUID, service_id: UUID) -> Record:
@@ -91,16 +93,12 @@ async def cancel_automation(
     taken = await schedule.take_automation(conn, channel_id, service_id)  # first: what comes due moves to the outbox
     taken += await outbox.take_automation(conn, channel_id, service_id)
     book = await StatusBook.open(conn, [row["id"] for row in taken])
-    report = Report(
-        "cancelled",
-        "cancelled",
-        now,
-        error={"code": code, "title": None, "detail": detail, "provider_code": None},
-    )
-    drafts = [
-        book.take(row["id"], report, state, people[state.contact_id])
-        for row in taken
-        for state in (states[row["conversation_id"]],)
-    ]
+    error = {"code": code, "title": None, "detail": detail, "provider_code": None}
+    drafts = []
+    for row in taken:
+        state = states[row["conversation_id"]]
+        # What was tried, and was not taken, has failed: only what is still queued can be cancelled (E7).
+        status = "cancelled" if book.row(row["id"])["status"] == "queued" else "failed"
+        drafts.append(book.take(row["id"], Report(status, status, now, error=error), state, people[state.contact_id]))
     await book.save(conn)
     return [draft for draft in drafts if draft]

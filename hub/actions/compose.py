@@ -35,10 +35,11 @@ async def compose(
         made["template"] = await _template(conn, sender, content["template"])
     if kind == "reaction":
         reaction = content["reaction"]
-        target = await _target(conn, state, reaction["message_id"], "/reaction/message_id")
+        target = await _target(conn, state, provider, reaction["message_id"], "/reaction/message_id")
+        kinds.check_reaction_target(target["type"], is_deleted=target["deleted_at"] is not None)
         made["reaction"] = {**reaction, "provider_id": target["provider_id"]}
     if "reply_to" in content:
-        made["reply_to"] = await _quoted(conn, state, content["reply_to"])
+        made["reply_to"] = await _quoted(conn, state, provider, content["reply_to"])
     return made
 
 
@@ -69,7 +70,7 @@ async def _files(
     rows = iter(await _upload_rows(conn, service_id, [file for file in wanted if "id" in file], wanted))
     made = [_described(file, next(rows) if "id" in file else None) for file in wanted]
     for place, file in enumerate(made):
-        kinds.check_file(kind, file, medium, place, is_mixed=len(made) > 1)
+        kinds.check_file(kind, file, medium, provider, place, is_mixed=len(made) > 1)
     kinds.check_total(made, medium)
     return made
 
@@ -125,15 +126,15 @@ async def _template(conn: Connection, sender: Record, wanted: dict[str, Any]) ->
     return {**wanted, "category": known["category"]} if known["category"] else wanted
 
 
-async def _quoted(conn: Connection, state: ConversationState, reference: str) -> dict[str, str]:
+async def _quoted(conn: Connection, state: ConversationState, provider: str, reference: str) -> dict[str, str]:
     """The message to quote, named by its id here or by the provider's."""
     if not reference.startswith("msg_"):
         return {"provider_id": reference}
-    target = await _target(conn, state, reference, "/reply_to")
+    target = await _target(conn, state, provider, reference, "/reply_to")
     return {"provider_id": target["provider_id"], "message_id": reference}
 
 
-async def _target(conn: Connection, state: ConversationState, reference: str, pointer: str) -> Record:
+async def _target(conn: Connection, state: ConversationState, provider: str, reference: str, pointer: str) -> Record:
     """A message of this conversation that the provider knows. Raises `Invalid`, `Conflict`."""
     try:
         row = await messages.find_message(conn, parse_id("msg", reference))
@@ -148,5 +149,11 @@ async def _target(conn: Connection, state: ConversationState, reference: str, po
     if row["provider_id"] is None:
         raise Conflict(
             "the provider does not have that message: wait until it is sent (rule E10).", code="message_not_sent"
+        )
+    if row["provider"] != provider:  # the number's sender was another one then
+        raise Conflict(
+            f"that message went through {row['provider']}, and {provider} does not know it: answer without it"
+            " (rule E10).",
+            code="message_not_sent",
         )
     return row

@@ -18,7 +18,7 @@ from hub.store.consents import LedgerDraft, NameKey, name_key
 from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection
-from providers.base import Item, MessageReceived, PreferenceChanged, StatusReported
+from providers.base import Item, MessageEdited, MessageReceived, PreferenceChanged, StatusReported
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,16 @@ class Wish:
 
 
 def wish_of(item: Item, provider: str) -> Wish | None:
-    """What an item says of consent; nearly always nothing. HELP changes nothing."""
+    """What an item says of consent; nearly always nothing. HELP changes nothing. A message counts as it reads after it
+    was edited, and also where Meta's own agent holds the conversation.
+    """
     if isinstance(item, PreferenceChanged):
         return Wish("marketing_resume" if item.wants_marketing else "marketing_stop", "customer")
     if isinstance(item, StatusReported):
         return wish_in(provider, item.errors)
-    if not isinstance(item, MessageReceived) or item.origin != "customer":
+    if not isinstance(item, MessageReceived | MessageEdited):
+        return None
+    if item.origin != "customer" and item.content.get("sent_by") != "customer":
         return None
     keyword = keyword_in(item.content)
     return Wish(keyword, "customer", keyword) if keyword in {"stop", "start"} else None

@@ -18,9 +18,14 @@ from hub.store.contacts import Contact
 from hub.store.pool import Connection, Record
 
 
-async def find_consent(conn: Connection, contact: Contact, medium: str, number_id: int) -> Consent:
-    """What holds for a contact on one medium and number, by all that was said about any of its addresses."""
-    names = {name for address in contact.addresses for name in Subject(medium, address, None).names}
+async def find_consent(
+    conn: Connection, contact: Contact, medium: str, number_id: int, reply_to: Address | None = None
+) -> Consent:
+    """What holds for a contact on one medium and number, by all that was said about any of its addresses; and about
+    `reply_to`, where messages go: that phone may be another contact's, who is the same person or had it before.
+    """
+    used = (*contact.addresses, reply_to) if reply_to else contact.addresses
+    names = {name for address in used for name in Subject(medium, address, None).names}
     return fold([event for _, event in await consents.find(conn, sorted(names))], number_id)
 
 

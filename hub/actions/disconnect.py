@@ -13,7 +13,7 @@ from hub.actions.register import OPERATOR
 from hub.actions.roster import Roster, lock_connection, read_roster, tell_parent
 from hub.domain.events import OPERATOR_ONLY, Event, EventDraft
 from hub.domain.parenthood import next_parent
-from hub.store import contacts, conversations, event_log, numbers, outbox, pickups, replays, subscriptions
+from hub.store import contacts, conversations, event_log, numbers, outbox, pickups, replays, subscriptions, visibility
 from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection, Record
@@ -35,8 +35,12 @@ class _Leaver:
         return Place(self.home["number_id"], self.home["e164"], self.home["channel_id"])
 
     @property
+    def own(self) -> Record:
+        return next(row for row in self.before if row["id"] == self.home["id"])
+
+    @property
     def was_parent(self) -> bool:
-        return any(row["is_parent"] and row["id"] == self.home["id"] for row in self.before)
+        return bool(self.own["is_parent"])
 
 
 async def disconnect(conn: Connection, service_id: UUID, e164: str, actor: str, now: datetime) -> list[Event]:
@@ -103,6 +107,7 @@ async def _end(conn: Connection, leaver: _Leaver, now: datetime) -> Roster:
     """End the connection; the heir is parent in the same moment."""
     home = leaver.home
     await subscriptions.end_subscription(conn, home["id"])
+    await _look_away(conn, leaver, now)
     await replays.forget(conn, home["id"], now)
     epoch = leaver.epoch
     heir = next_parent(subscriptions.members(leaver.before), home["id"]) if leaver.was_parent else None
@@ -110,6 +115,16 @@ async def _end(conn: Connection, leaver: _Leaver, now: datetime) -> Roster:
         epoch = await numbers.raise_epoch(conn, home["channel_id"])
         await subscriptions.set_parent(conn, heir.subscription_id)
     return await read_roster(conn, home["channel_id"], home["kind"], epoch)
+
+
+async def _look_away(conn: Connection, leaver: _Leaver, now: datetime) -> None:
+    """It asks to see nothing until it comes back, so that what is written meanwhile stays masked (C2); what it shared
+    of its own, it shares still.
+    """
+    own, home = leaver.own, leaver.home
+    await visibility.add_visibility(
+        conn, home["channel_id"], home["service_id"], "masked", own["effective_share"], own["share_with"], now
+    )
 
 
 async def _tell(conn: Connection, leaver: _Leaver, roster: Roster, actor: str, now: datetime) -> list[EventDraft]:

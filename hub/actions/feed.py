@@ -98,9 +98,9 @@ async def _list_listeners(conn: Connection, reader: Reader) -> dict[UUID, _Liste
     rows = await subscriptions.list_viewers(conn, reader.service_id, reader.e164)
     if not rows:
         if reader.e164 is not None and await numbers.find_number(conn, reader.e164) is None:
-            raise NotFound("this number is not registered with the hub")
+            raise NotFound("This number is not registered with the hub (rule A1): check it, or leave it out.")
         what = "any number" if reader.e164 is None else "this number"
-        raise Conflict(f"this service is not connected to {what}", code="not_connected")
+        raise Conflict(f"This service is not connected to {what} (rule A4): connect it first.", code="not_connected")
     return {row["channel_id"]: _Listener(viewer_of(row), row["start_positions"]) for row in rows}
 
 

@@ -18,7 +18,7 @@ from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection
 from hub.store.routes import Route
-from providers.base import PreferenceChanged, StatusReported
+from providers.base import Customer, PreferenceChanged, StatusReported
 
 Targets = dict[str, list[tuple[UUID, UUID]]]
 """For each status, by its key, the messages it is about with their conversations."""
@@ -32,7 +32,7 @@ class Hearing:
         self._conn = conn
         self._fresh = fresh
         self._wishes = {item.key: wish for item, _, provider in fresh if (wish := wish_of(item, provider))}
-        self._subjects: dict[str, Subject] = {}
+        self._subjects: dict[str, list[Subject]] = {}
         self._book = ConsentBook({})
 
     def add(self, key: str, wish: Wish | None) -> None:
@@ -54,28 +54,34 @@ class Hearing:
         """All conversations that may have to hear of it; finds out, too, who the customers are."""
         if not self._wishes:
             return set()
-        spoken, preferences = set(), []
+        spoken, strangers = set(), []
         for item, route in self._heard():
             if isinstance(item, StatusReported):
                 spoken |= {conversation_id for _, conversation_id in found.get(item.key, ())}
-            elif isinstance(item, PreferenceChanged):
-                preferences.append((item, route))
-            elif thread := _thread(item, route, threads):
-                self._subjects[item.key] = subject_of(route.medium, addresses(item.customer), thread.contact)
+                continue
+            thread = None if isinstance(item, PreferenceChanged) else _thread(item, route, threads)
+            if thread:
                 spoken.add(thread.conversation.id)
-        known = await self._find_people(preferences)
+                self._subjects[item.key] = [subject_of(route.medium, addresses(item.customer), thread.contact)]
+            if thread is None or not _is_all_of(item.customer, thread.contact):
+                strangers.append((item, route))
+        known = await self._find_people(strangers) if strangers else set()
         return known | await consents.list_siblings(self._conn, spoken)
 
-    async def _find_people(self, preferences: Sequence[tuple[PreferenceChanged, Route]]) -> set[UUID]:
-        keys = {key for item, _ in preferences for key in match_keys(item.customer)}
+    async def _find_people(self, strangers: Sequence[tuple[Talk | PreferenceChanged, Route]]) -> set[UUID]:
+        """Everybody that these addresses belong to: two contacts may turn out to be one person, who speaks for both."""
+        keys = {key for item, _ in strangers for key in match_keys(item.customer)}
         owners = await contacts.find_owners(self._conn, keys)
         people = await contacts.list_contacts(self._conn, set(owners.values()))
-        for item, route in preferences:
-            reported = addresses(item.customer)
-            ids = [owners[a.type, a.match_key] for a in reported if (a.type, a.match_key) in owners]
-            self._subjects[item.key] = subject_of(route.medium, reported, people[ids[0]] if ids else None)
-        wanted = {(s.medium, s.contact.id, None) for s in self._subjects.values() if s.contact}
-        return await consents.list_conversations(self._conn, wanted) if preferences else set()
+        wanted: set[tuple[str, UUID, int | None]] = set()
+        for item, route in strangers:
+            reported, subjects = addresses(item.customer), self._subjects.setdefault(item.key, [])
+            spoken = {subject.contact.id for subject in subjects if subject.contact}
+            ids = dict.fromkeys(owners[a.type, a.match_key] for a in reported if (a.type, a.match_key) in owners)
+            subjects += [subject_of(route.medium, reported, people[name]) for name in ids if name not in spoken]
+            subjects += [] if subjects else [subject_of(route.medium, reported, None)]
+            wanted |= {(subject.medium, subject.contact.id, None) for subject in subjects if subject.contact}
+        return await consents.list_conversations(self._conn, wanted)
 
     async def open(
         self, found: Targets, states: Mapping[UUID, ConversationState], people: Mapping[UUID, Contact]
@@ -86,20 +92,21 @@ class Hearing:
             if targets:
                 state = states[targets[0][1]]
                 contact = people[state.contact_id]
-                self._subjects[item.key] = subject_of(state.medium, [state.reply_to, *contact.addresses], contact)
-        self._book = await ConsentBook.open(self._conn, list(self._subjects.values()))
+                self._subjects[item.key] = [subject_of(state.medium, [state.reply_to, *contact.addresses], contact)]
+        spoken = [subject for subjects in self._subjects.values() for subject in subjects]
+        self._book = await ConsentBook.open(self._conn, spoken)
 
     def take(
         self, item: Talk | PreferenceChanged | StatusReported, route: Route, states: Iterable[ConversationState],
         now: datetime, message_id: UUID | None = None,
     ) -> list[EventDraft]:  # fmt: skip
         """Note what this item says, if anything; gives the events."""
-        subject = self._subjects.get(item.key)
-        if subject is None:
+        subjects = self._subjects.get(item.key)
+        if not subjects:
             return []
         said = Said(self._wishes[item.key], route.number_id, route.e164, now, message_id=message_id)
         places = [Place(route.number_id, route.e164, channel.id) for channel in route.channels]
-        return self._book.take(subject, said, states, places)
+        return [draft for subject in subjects for draft in self._book.take(subject, said, states, places)]
 
     async def save(self) -> None:
         """Write it."""
@@ -109,6 +116,11 @@ class Hearing:
         for item, route, _ in self._fresh:
             if item.key in self._wishes:
                 yield item, route
+
+
+def _is_all_of(customer: Customer, contact: Contact) -> bool:
+    """Whether every address that this customer is found by is the contact's."""
+    return match_keys(customer) <= {(a.type, a.match_key) for a in contact.addresses}
 
 
 def _thread(item: Talk, route: Route, threads: Threads) -> Thread | None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 
 from hub.actions import describe
+from hub.domain.errors import NotFound
 from hub.domain.ids import public_id
 from hub.domain.masking import PolicyBook, may_see_content, project_message
 from hub.store import messages, visibility
@@ -19,7 +20,6 @@ class View:
     """Who looks; None is the operator, to whom every author is a stranger."""
 
     service_id: UUID | None
-    channel_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,14 @@ class Span:
     after: int | None
     before: int
     limit: int
+
+
+def out_of_reach() -> NotFound:
+    """What a service may not see is not there for it (A4)."""
+    return NotFound(
+        "There is no such conversation on a channel this service is connected to (rule A4): take an id of"
+        " GET /v1/conversations, or connect to its number."
+    )
 
 
 async def read_messages(

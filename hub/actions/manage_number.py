@@ -38,9 +38,8 @@ async def change_number(
 
 async def _set_default_share(conn: Connection, channel: Record, share: str, now: datetime) -> None:
     await numbers.set_default_share(conn, channel["id"], share)
-    for row in await subscriptions.list_members(conn, channel["id"]):
-        if row["share"] is None:
-            await visibility.add_visibility(conn, channel["id"], row["service_id"], row["display"], share, [], now)
+    for row in await subscriptions.list_default_sharers(conn, channel["id"]):
+        await visibility.add_visibility(conn, channel["id"], row["service_id"], row["display"], share, [], now)
 
 
 async def put_sender(conn: Connection, e164: str, sender: SenderDraft) -> Record:

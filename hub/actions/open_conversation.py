@@ -7,7 +7,7 @@ from hub.actions.limits import check_opening
 from hub.actions.resolve import identity, resolve
 from hub.actions.send_facts import Channel, lock_channel
 from hub.domain import policy
-from hub.domain.errors import Conflict, NotFound
+from hub.domain.errors import Conflict, Fault, Invalid, NotFound
 from hub.domain.limits import Limits
 from hub.store import limits as counts
 from hub.store import numbers, subscriptions
@@ -26,8 +26,11 @@ async def open_conversation(
     nothing else is claimed of them, and so their answer, which comes from that address, finds this conversation. (What
     a profile merely says somebody's phone is stays unproved, and is not found here either: B8.)
 
-    Raises `NotFound`, `Conflict` (`not_connected`, `no_sender`), `TooMany` (`looks_automated`), `TryAgain`.
+    Raises `Invalid` (the number itself), `NotFound`, `Conflict` (`not_connected`, `no_sender`), `TooMany`
+    (`looks_automated`), `TryAgain`.
     """
+    if to.phone == e164:
+        raise Invalid("a number cannot write to itself (rule B8)", errors=[Fault("/to", "own_number", "is the sender")])
     number = await numbers.find_number(conn, e164)
     if number is None:
         raise NotFound("this number is not registered with the hub")

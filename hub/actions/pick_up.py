@@ -10,8 +10,8 @@ import orjson
 
 from hub.actions import describe
 from hub.actions.collide import Actor, find_collisions
+from hub.actions.look import out_of_reach
 from hub.actions.send_facts import Channel, lock_channel
-from hub.domain.errors import NotFound
 from hub.domain.events import Event, EventDraft
 from hub.domain.masking import project_holder
 from hub.store import contacts, conversations, event_log, pickups
@@ -48,10 +48,10 @@ async def lock_in_reach(
     """Lock a conversation for one of its channel's services, which stays connected meanwhile. Raises `NotFound`."""
     reached = await conversations.find_in_reach(conn, conversation_id, service_id)
     if reached is None:
-        raise NotFound("there is no such conversation on a channel this service is connected to")
+        raise out_of_reach()
     channel = await lock_channel(conn, reached["channel_id"])
     if not channel.has(service_id):
-        raise NotFound("this service is no longer connected to that channel")
+        raise out_of_reach()
     state = (await conversations.lock(conn, [conversation_id]))[conversation_id]
     contact = (await contacts.list_contacts(conn, [state.contact_id]))[state.contact_id]
     return state, contact, channel

@@ -8,7 +8,7 @@ from uuid import UUID
 from hub.actions import describe
 from hub.actions.announce import service_view
 from hub.actions.collide import Actor
-from hub.domain.errors import NotFound
+from hub.actions.look import out_of_reach
 from hub.domain.ids import public_id
 from hub.store import conversations, presence
 from hub.store.pool import Connection, Record
@@ -27,7 +27,7 @@ async def note_presence(conn: Connection, actor: Actor, conversation_id: UUID, s
     assert actor.agent_id is not None
     reached = await conversations.find_in_reach(conn, conversation_id, actor.service_id)
     if reached is None:
-        raise NotFound("there is no such conversation on a channel this service is connected to")
+        raise out_of_reach()
     there = await presence.list_present(conn, conversation_id)
     mine = (actor.service_id, actor.agent_id)
     others = [presence_view(row, actor.service_id) for row in there if (row["service_id"], row["agent_id"]) != mine]

@@ -1,19 +1,15 @@
 """Verb: write down how a provider answered a send (rules E7, E8)."""
 
 import random
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from hub.actions.consent_book import ConsentBook, Said, Wish, subject_of, wish_in
 from hub.actions.report_status import Report, StatusBook, unparked
+from hub.actions.told_by_refusal import find_wish, lock_concerned, note_wish
 from hub.domain.backoff import SEND_SCHEDULE, delay
-from hub.domain.consent import TOLD_BY_PROVIDER
-from hub.domain.events import Event, EventDraft
-from hub.store import consents, contacts, conversations, event_log, inbound, messages, outbox
-from hub.store.contacts import Contact
-from hub.store.conversations import ConversationState
+from hub.domain.events import Event
+from hub.store import contacts, conversations, event_log, inbound, outbox
 from hub.store.pool import Connection
 from providers.base import NotTaken, OutcomeUnknown, SendError, Sent
 
@@ -22,8 +18,6 @@ UNKNOWN_HOLDS: Final = 30.0
 LONGEST_RETRY_AFTER: Final = 300.0
 """The longest wait, in seconds, that a provider may ask for: it stops the whole conversation."""
 _RANDOM: Final = random.Random()  # noqa: S311  jitter, no secret
-
-_TELLING: Final = frozenset(code for _, code in TOLD_BY_PROVIDER)
 
 Outcome = Sent | SendError
 
@@ -40,8 +34,9 @@ async def record_send(
     if isinstance(outcome, Sent):
         await inbound.lock_provider_ids(conn, [outcome.provider_id])
         early = [unparked(row, now) for row in await inbound.take_orphans_of(conn, message_id, outcome.provider_id)]
-    wish = await _find_wish(conn, message_id, outcome, early)
-    states = await _lock(conn, conversation_id, wish)
+    errors = [_error(outcome)] if isinstance(outcome, SendError) else [report.error for report in early]
+    wish = await find_wish(conn, message_id, errors)
+    states = await lock_concerned(conn, conversation_id, wish)
     state = states[conversation_id]
     book = await StatusBook.open(conn, [message_id])
     contact = (await contacts.list_contacts(conn, [state.contact_id]))[state.contact_id]
@@ -51,39 +46,9 @@ async def record_send(
     drafts = [draft for draft in taken if draft]
     await book.save(conn)
     if wish:
-        drafts += await _note(conn, wish, message_id, states, state, contact, now)
+        drafts += await note_wish(conn, wish, message_id, states, state, contact, now)
     await conversations.save(conn, list(states.values()))
     return await event_log.append(conn, drafts)
-
-
-async def _find_wish(conn: Connection, message_id: UUID, outcome: Outcome, early: Sequence[Report]) -> Wish | None:
-    """What the provider says of the customer by refusing the message (E5), now or in a status that came early."""
-    errors = [_error(outcome)] if isinstance(outcome, SendError) else [r.error for r in early if r.error]
-    if not any(error["provider_code"] in _TELLING for error in errors):
-        return None
-    row = (await messages.find_outbound(conn, [message_id]))[message_id]
-    return wish_in(row["provider"], errors)
-
-
-async def _lock(conn: Connection, conversation_id: UUID, wish: Wish | None) -> dict[UUID, ConversationState]:
-    """The conversation; and all others with the customer over its medium where they have to hear of something."""
-    spoken = {conversation_id}
-    if wish:
-        await consents.lock(conn, (), spoken)
-        spoken |= await consents.list_siblings(conn, spoken)
-    return await conversations.lock(conn, spoken)
-
-
-async def _note(
-    conn: Connection, wish: Wish, message_id: UUID, states: Mapping[UUID, ConversationState], state: ConversationState,
-    contact: Contact, now: datetime,
-) -> list[EventDraft]:  # fmt: skip
-    subject = subject_of(state.medium, [state.reply_to, *contact.addresses], contact)
-    ledger = await ConsentBook.open(conn, [subject])
-    said = Said(wish, state.number_id, state.e164, now, message_id=message_id)
-    drafts = ledger.take(subject, said, states.values())
-    await ledger.save(conn)
-    return drafts
 
 
 async def _settle(

@@ -9,10 +9,11 @@ from hub.actions import describe
 from hub.actions.collide import Actor, find_collisions
 from hub.actions.compose import Capabilities, compose
 from hub.actions.limits import check_agent
+from hub.actions.look import out_of_reach
 from hub.actions.pass_on import settle_pass
 from hub.actions.send_facts import Channel, lock_channel, read_facts
 from hub.domain import policy
-from hub.domain.errors import Conflict, NotFound
+from hub.domain.errors import Conflict
 from hub.domain.events import Event, EventDraft
 from hub.domain.ids import new_id, public_id
 from hub.domain.limits import Limits
@@ -65,10 +66,10 @@ async def send(
         raise untimely
     reached = await conversations.find_in_reach(conn, conversation_id, author.service_id)
     if reached is None:
-        raise NotFound("there is no such conversation on a channel this service is connected to")
+        raise out_of_reach()
     channel = await lock_channel(conn, reached["channel_id"])
     if not channel.has(author.service_id):
-        raise NotFound("this service is no longer connected to that channel; connect to its number again")
+        raise out_of_reach()
     sender = await numbers.find_sender(conn, reached["number_id"], reached["medium"])
     if sender is None:
         raise Conflict("the number has no active sender for this medium; register one (rule A1)", code="no_sender")

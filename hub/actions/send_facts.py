@@ -1,5 +1,6 @@
 """All that decides whether a message may go, read in the transaction that acts on it (rules E2 to E5)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -49,7 +50,13 @@ async def read_facts(
             conn, state.contact_id, state.number_id, state.medium
         ),
         is_free_form=template is None,
-        consent=await consents.find_consent(conn, contact, state.medium, state.number_id),
-        is_marketing=bool(template and template.get("category") == "marketing"),
+        consent=await consents.find_consent(conn, contact, state.medium, state.number_id, state.reply_to),
+        is_marketing=template is not None and _is_marketing(template, origin),
         standalone_may_automate=channel.row["standalone_may_automate"],
     )
+
+
+def _is_marketing(template: Mapping[str, Any], origin: str) -> bool:
+    """Whether the provider counts it as marketing; of a category we have not read yet, a campaign is taken to be."""
+    category = template.get("category")
+    return category == "marketing" or (category is None and origin == "campaign")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from hub.actions.claim import outbound
 from hub.actions.report_status import Report, StatusBook, unparked
+from hub.actions.told_by_refusal import find_wish, lock_concerned, note_wish
 from hub.domain.events import Event
 from hub.store import contacts, conversations, event_log, inbound, messages, numbers, outbox
 from hub.store.pool import Connection
@@ -54,23 +55,39 @@ async def settle_unknown(
     if len(found) != 1:
         return Settled("several" if found else "none")
     (one,) = found
-    await inbound.lock_provider_ids(conn, [one.provider_id])
-    state = (await conversations.lock(conn, [conversation_id]))[conversation_id]
-    book = await StatusBook.open(conn, [message_id])
-    row = book.row(message_id)
-    if row["status"] != "unknown":
-        return Settled("settled")
+    await inbound.lock_provider_ids(conn, [one.provider_id])  # nor can its callback come in meanwhile
+    if outcome := await _why_not(conn, message_id, conversation_id, one):
+        return Settled(outcome)
+    reports = [Report(one.status, one.reported, now, error=next(iter(one.errors), None), provider_id=one.provider_id)]
+    reports += [unparked(parked, now) for parked in await inbound.take_orphans_of(conn, message_id, one.provider_id)]
+    return Settled("settled", await _take(conn, message_id, conversation_id, reports, now))
+
+
+async def _why_not(conn: Connection, message_id: UUID, conversation_id: UUID, one: FoundSend) -> str | None:
+    """What stands against taking this for the message's own; None: nothing else can be meant."""
+    row = await messages.find_message(conn, message_id)
+    if row is None or row["status"] != "unknown":
+        return "settled"
     known = await messages.find_sent_as(conn, {(row["provider"], one.provider_id)})
     if any(other != message_id for targets in known.values() for other, _ in targets):
-        return Settled("none")
-    if row["provider_id"] not in {None, one.provider_id} or await outbox.has_alike(conn, message_id, conversation_id):
-        return Settled("several")
+        return "none"
+    is_other = row["provider_id"] not in {None, one.provider_id}
+    return "several" if is_other or await outbox.has_alike(conn, message_id, conversation_id) else None
+
+
+async def _take(
+    conn: Connection, message_id: UUID, conversation_id: UUID, reports: Sequence[Report], now: datetime
+) -> list[Event]:
+    wish = await find_wish(conn, message_id, [report.error for report in reports])
+    states = await lock_concerned(conn, conversation_id, wish)
+    state = states[conversation_id]
+    book = await StatusBook.open(conn, [message_id])
     contact = (await contacts.list_contacts(conn, [state.contact_id]))[state.contact_id]
-    error = one.errors[0] if one.errors else None
-    reports = [Report(one.status, one.reported, now, error=error, provider_id=one.provider_id)]
-    reports += [unparked(parked, now) for parked in await inbound.take_orphans_of(conn, message_id, one.provider_id)]
-    drafts = [book.take(message_id, report, state, contact) for report in reports]
+    taken = [book.take(message_id, report, state, contact) for report in reports]
+    drafts = [draft for draft in taken if draft]
     await book.save(conn)
+    if wish:
+        drafts += await note_wish(conn, wish, message_id, states, state, contact, now)
     await outbox.finish(conn, message_id)  # it was taken, so what follows in its conversation may go
-    await conversations.save(conn, [state])
-    return Settled("settled", await event_log.append(conn, [draft for draft in drafts if draft]))
+    await conversations.save(conn, list(states.values()))
+    return await event_log.append(conn, drafts)

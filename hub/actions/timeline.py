@@ -67,7 +67,10 @@ async def read_timeline(
     """
     reached = {row["id"]: row for row in await conversations.list_of_contact(conn, viewer, contact_id)}
     if not reached:
-        raise NotFound("there is no such contact with a conversation on a channel this service is connected to")
+        raise NotFound(
+            "There is no such contact with a conversation on a channel this service is connected to (rules A4, C3):"
+            " take the contact's id of a conversation of GET /v1/conversations."
+        )
     begin = {key: _begin(row, place, is_forward=is_forward) for key, row in reached.items()}
     found = await conversations.list_messages(conn, begin, limit, is_forward=is_forward)
     rows = merged(found.values(), lambda row: (row["created_at"], row["id"]), limit, is_forward=is_forward)

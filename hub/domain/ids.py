@@ -11,6 +11,7 @@ from uuid import UUID
 from hub.domain.errors import NotFound
 
 _DIGITS: Final = re.compile("[0-9a-f]{32}")
+_SHOWN: Final = 60
 _VERSION_7: Final = 0x7 << 76
 _VARIANT: Final = 0b10 << 62
 _LOW: Final = (1 << 62) - 1
@@ -68,7 +69,9 @@ def parse_id(prefix: str, text: str) -> UUID:
     """Read an id back. Raises `NotFound` for anything that is no id of this kind: it names nothing we have."""
     head, _, digits = text.partition("_")
     if head != prefix or not _DIGITS.fullmatch(digits):
-        raise NotFound(f"there is no {text!r}")
+        raise NotFound(
+            f"There is no {text[:_SHOWN]!r}: an id here is '{prefix}_' and 32 digits, as the API gave it out."
+        )
     return UUID(hex=digits)
 
 

@@ -5,6 +5,7 @@ answers questions of all sorts.
 """
 
 import re
+import string
 import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -33,7 +34,8 @@ lopeta | peruuta | peru tilaus | στοπ | διακοπή | διαγραφή | 
 _START: Final = """
 start | unstop | subscribe | resubscribe | re subscribe | opt in | optin
 anmelden | wieder anmelden | abonner | s abonner | me réabonner | réabonner
-alta | darme de alta | suscribir | suscribirme | inscrever | inscrever me | iscrivi | iscrivimi | riscrivimi | aanmelden | inschrijven | zapisz mnie
+alta | darme de alta | suscribir | suscribirme | inscrever | inscrever me | iscrivi | iscrivimi | riscrivimi
+aanmelden | inschrijven | zapisz mnie
 abone ol | старт | подписаться | підписатися | ابدأ | اشتراك | शुरू | शुरू करें | स्टार्ट
 mulai | berlangganan | prenumerera | tilmeld | påmeld | 再開 | 登録 | 订阅 | 訂閱 | 구독 | đăng ký
 """
@@ -43,6 +45,8 @@ help | info | hilfe | aide | ayuda | ajuda | aiuto | hulp | pomoc | yardım | п
 """
 _LONGEST: Final = 40
 """Characters: longer than every word here, so that most messages are looked at no further."""
+_AROUND: Final = f"{string.punctuation}{string.whitespace}¡¿…！？。．、，"
+"""What may stand around a word in any number."""
 _OPT_OUT_TYPES: Final[dict[str, Keyword]] = {"STOP": "stop", "START": "start", "HELP": "help"}
 
 _ASCII_WORD: Final = re.compile("[a-z0-9]+")
@@ -83,7 +87,7 @@ _KEYWORDS: Final = _words(_HELP, "help") | _words(_START, "start") | _words(_STO
 
 def keyword_of(text: str) -> Keyword | None:
     """What a message says, if all of it is one of these words."""
-    text = text.strip()
+    text = text.strip().strip(_AROUND)
     return _KEYWORDS.get(_plain(text)) if 0 < len(text) <= _LONGEST else None
 
 

@@ -12,15 +12,18 @@ from urllib.parse import urlsplit
 from hub.domain.errors import Fault, Invalid
 
 MB: Final = 1024 * 1024
-MAX_TEXT: Final = {"whatsapp": 4096, "sms": 1600}
-"""Characters the providers take in one text (Meta: text object; Twilio: Body)."""
+MAX_TEXT: Final = {"meta": 4096, "twilio": 1600}
+"""Characters the providers take in one text (Meta: text object; Twilio: Body, over whatever medium)."""
 MAX_CAPTION: Final = {"whatsapp": 1024, "sms": 1600}
 MAX_FILES: Final = {"whatsapp": 1, "sms": 10}
 """Files in one message."""
 MAX_URL: Final = 2048
 
-CAPTIONED: Final = frozenset({"image", "video", "document"})
-"""What may carry a text on WhatsApp."""
+CAPTIONED: Final[Mapping[str, frozenset[str]]] = {
+    "meta": frozenset({"image", "video", "document"}),
+    "twilio": frozenset({"image", "video"}),
+}
+"""What may carry a text on WhatsApp; Twilio drops that of documents."""
 FILE_KINDS: Final = ("image", "video", "audio", "document", "sticker")
 """Message types that consist of files."""
 
@@ -89,6 +92,9 @@ _MAX_BYTES: Final[Mapping[str, Mapping[str, int]]] = {
     },
     "sms": dict.fromkeys(FILE_KINDS, _MAX_SMS),
 }
+
+_MAX_WHATSAPP_THROUGH_TWILIO: Final = 16 * MB
+"""Twilio fetches no more than that, whatever Meta would take."""
 
 MIME_TYPES: Final = frozenset().union(*_ON_WHATSAPP.values(), *_OVER_SMS.values())
 """What may be uploaded at all: what one medium or the other can carry."""
@@ -166,15 +172,27 @@ def check_text(kind: str, content: Mapping[str, Any], medium: str, provider: str
     text = content.get("text")
     if not text:
         return
-    if kind in FILE_KINDS and medium == "whatsapp" and kind not in CAPTIONED:
+    if kind in FILE_KINDS and medium == "whatsapp" and kind not in CAPTIONED[provider]:
         raise unsupported(f"text beside {kind}", medium, provider, "send the text by itself", "/text")
-    most = (MAX_TEXT if kind == "text" else MAX_CAPTION)[medium]
+    most = MAX_TEXT[provider] if kind == "text" else MAX_CAPTION[medium]
     if len(text) > most:
         what = "a text" if kind == "text" else "the text beside a file"
         raise Invalid(
-            f"{what} on {medium} holds at most {most} characters, this has {len(text)}: split it (rule E10).",
+            f"{what} on {medium} through {provider} holds at most {most} characters, this has {len(text)}: split it"
+            " (rule E10).",
             code="text_too_long",
             errors=[Fault("/text", "text_too_long", f"at most {most} characters")],
+        )
+
+
+def check_reaction_target(kind: str, *, is_deleted: bool) -> None:
+    """Raise `Invalid` for a message that Meta lets nobody react to."""
+    if is_deleted or kind == "reaction":
+        what = "was deleted" if is_deleted else "is itself a reaction"
+        raise Invalid(
+            f"that message {what}, and nobody can react to it: react to another (rule E10).",
+            code="unknown_message",
+            errors=[Fault("/reaction/message_id", "unknown_message", what)],
         )
 
 
@@ -197,7 +215,9 @@ def check_total(files: Sequence[Mapping[str, Any]], medium: str) -> None:
         )
 
 
-def check_file(kind: str, file: Mapping[str, Any], medium: str, place: int, *, is_mixed: bool = False) -> None:
+def check_file(
+    kind: str, file: Mapping[str, Any], medium: str, provider: str, place: int, *, is_mixed: bool = False
+) -> None:
     """Raise `Invalid` for a file of a type or size that cannot be sent as this kind. What is not known passes: the
     provider will tell. With `is_mixed` it may be of any kind that the medium carries.
     """
@@ -213,10 +233,12 @@ def check_file(kind: str, file: Mapping[str, Any], medium: str, place: int, *, i
             errors=[Fault(f"{pointer}/mime_type", "media_type_unsupported", "see detail")],
         )
     most = _MAX_BYTES[medium][kind]
+    if (medium, provider) == ("whatsapp", "twilio"):
+        most = min(most, _MAX_WHATSAPP_THROUGH_TWILIO)
     if size is not None and size > most:
         raise Invalid(
-            f"as {kind} over {medium} a file has at most {most} bytes, this has {size}: make it smaller, or send it as"
-            " another type (rule E10).",
+            f"as {kind} over {medium} through {provider} a file has at most {most} bytes, this has {size}: make it"
+            " smaller, or send it as another type (rule E10).",
             code="media_too_large",
             errors=[Fault(pointer, "media_too_large", f"at most {most} bytes")],
         )
@@ -240,7 +262,8 @@ def check_template_status(status: str | None, medium: str) -> None:
     """Raise `Invalid` for a template that Meta is known not to let through; on SMS nobody judges templates."""
     if medium == "whatsapp" and status in _REFUSED_TEMPLATES:
         raise Invalid(
-            f"The provider lists this template as {status}: use another, or have it approved again (rule E10).",
+            f"The provider lists this template as {status}: use another, or have it approved and the list read anew"
+            " with ?refresh=true (rule E10).",
             code="template_unavailable",
             errors=[Fault("/template", "template_unavailable", f"is {status}")],
             template_status=status,

@@ -93,14 +93,19 @@ def _last(history: Sequence[Policy]) -> Policy:
 def project_message(
     message: Mapping[str, Any], *, viewer: UUID | None, is_full: bool, asked_by: str | None = None
 ) -> dict[str, Any]:
-    """A message as one viewer sees it; masked, only what rule C1 names is left.
+    """A message as one viewer sees it; masked, only what rule C1 names is left. Not masked, an agent of another service
+    is named all the same, and no more: ids of agents are no content.
 
     `asked_by` is the service (`svc_...`) whose buttons the customer tapped, where the hub knows it: the ids it gave
     them are for it alone.
     """
     if not is_full:
         return _masked(message)
-    return dict(message) if asked_by in {None, _name(viewer)} else _without_payloads(message)
+    view = dict(message) if asked_by in {None, _name(viewer)} else _without_payloads(message)
+    author = message.get("author")
+    if author and author.get("service_id") != _name(viewer) and "agent" in view:
+        view["agent"] = _agent_name(view["agent"])
+    return view
 
 
 def project_event(data: Mapping[str, Any], *, viewer: UUID | None, is_full: bool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""How fast each sender may send (rule E9): token buckets over a clock that is passed in."""
+"""How fast each sender may send (rule E9), by token buckets over a clock that is passed in; and how much at once."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
@@ -66,3 +67,34 @@ class Rates:
     def waiting(self, now: float) -> list[int]:
         """Senders that may not send now: their queues need not be looked at."""
         return [sender for sender, bucket in self._buckets.items() if not bucket.is_ready(now)]
+
+
+@dataclass(slots=True)
+class Slots:
+    """How many messages may be with providers at once, of all senders together.
+
+    A sender gets at most three quarters of what the others leave, so that one whose provider has fallen silent never
+    keeps the rest waiting, and busy ones come to share alike.
+    """
+
+    total: int
+    _taken: Counter[int] = field(default_factory=Counter)
+
+    def _most(self, sender: int) -> int:
+        left = self.total - self._taken.total() + self._taken[sender]
+        return max(1, left * 3 // 4) if left else 0
+
+    def take(self, sender: int) -> bool:
+        """Take a slot; False where the sender has its share."""
+        if self._taken[sender] >= self._most(sender):
+            return False
+        self._taken[sender] += 1
+        return True
+
+    def put_back(self, sender: int) -> None:
+        """A message came back from its provider."""
+        self._taken[sender] -= 1
+
+    def full(self) -> list[int]:
+        """Senders that have their share just now."""
+        return [sender for sender, taken in self._taken.items() if taken and taken >= self._most(sender)]

@@ -15,13 +15,13 @@ from hub.domain.ids import event_id, parse_id, public_id
 from hub.http.auth import operator
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
-from hub.http.schemas import EventNumber, Model, clean, event_number, limit_of, number_of, phone_of, read_json
+from hub.http.schemas import EventNumber, Model, clean, event_number, limit_of, number_of, one_way, phone_of, read_json
 from hub.store import event_log, messages, overview
 from hub.store.pool import Connection, Record
 
 _NONE: Final = UUID(int=0)
 _LAST: Final = 2**62
-Reason = Annotated[str, BeforeValidator(clean), StringConstraints(min_length=3, max_length=500, strip_whitespace=True)]
+Reason = Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True), BeforeValidator(clean)]
 
 
 class RevealIn(Model):
@@ -97,6 +97,7 @@ async def get_conversation(request: web.Request) -> web.Response:
 
 async def list_messages(request: web.Request) -> web.Response:
     """Its timeline, as services page through theirs, and masked where one of them wrote."""
+    one_way(request)
     after = number_of(request, "after", default=0) if "after" in request.query else None
     span = Span(after, number_of(request, "before", default=_LAST), limit_of(request))
     async with request.app[CONTEXT].database.transaction() as conn:
@@ -109,7 +110,7 @@ async def list_messages(request: web.Request) -> web.Response:
 async def _find_conversation(conn: Connection, request: web.Request) -> Record:
     row = await overview.find_conversation(conn, parse_id("cnv", request.match_info["id"]))
     if row is None:
-        raise NotFound("there is no such conversation")
+        raise NotFound("There is no such conversation: take an id of GET /v1/admin/conversations.")
     return row
 
 
@@ -133,7 +134,7 @@ async def post_reveal(request: web.Request) -> web.Response:
 async def _find_message(conn: Connection, request: web.Request) -> Record:
     row = await messages.find_message(conn, parse_id("msg", request.match_info["id"]))
     if row is None:
-        raise NotFound("there is no such message")
+        raise NotFound("There is no such message: take an id of a conversation's messages.")
     return row
 
 

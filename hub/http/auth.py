@@ -20,7 +20,7 @@ def bearer(request: web.Request) -> str:
     """The key of the request. Raises `Unauthorized`."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthorized("send an API key as 'Authorization: Bearer <key>'")
+        raise Unauthorized("Send an API key as 'Authorization: Bearer <key>' (rule H3).")
     return key.strip()
 
 
@@ -35,7 +35,10 @@ def operator(handler: Handler) -> Handler:
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         if not is_operator(request):
-            raise Forbidden("this needs the operator's key", code="operator_only")
+            raise Forbidden(
+                "This needs the operator's key (rule H3): PARTYLINE_ADMIN_KEY, or the file admin_key under DATA_DIR.",
+                code="operator_only",
+            )
         return await handler(request)
 
     return guarded
@@ -56,7 +59,11 @@ def service(handler: ServiceHandler, scope: str | None = None) -> Handler:
 def require(caller: Caller, scope: str) -> None:
     """Raises `Forbidden` where the key lacks a scope (E3)."""
     if scope not in caller.scopes:
-        raise Forbidden(f"this key lacks the scope {scope!r}", code="missing_scope", scope=scope)
+        raise Forbidden(
+            f"This key lacks the scope {scope!r} (rule E3): have the operator give it to the service.",
+            code="missing_scope",
+            scope=scope,
+        )
 
 
 async def _caller(request: web.Request) -> Caller:
@@ -64,7 +71,7 @@ async def _caller(request: web.Request) -> Caller:
     async with context.database.reading() as conn:
         row = await services.find_by_key(conn, hash_api_key(bearer(request)))
     if row is None:
-        raise Unauthorized("this API key is not valid")
+        raise Unauthorized("This API key is not valid (rule H3): ask the operator for another.")
     eligible = is_eligible(
         context.eligibility,
         plan=row["plan"],

@@ -4,13 +4,12 @@ from aiohttp import web
 
 from hub.actions.roster import Caller
 from hub.actions.timeline import read_timeline
-from hub.domain.errors import Invalid
 from hub.domain.ids import parse_id
 from hub.domain.timeline import decode, encode
 from hub.http.auth import service
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
-from hub.http.schemas import limit_of
+from hub.http.schemas import limit_of, one_way
 
 
 def add_routes(app: web.Application) -> None:
@@ -24,8 +23,7 @@ async def get_timeline(request: web.Request, caller: Caller) -> web.Response:
     """
     contact_id, limit = parse_id("con", request.match_info["id"]), limit_of(request)
     before, after = request.query.get("before"), request.query.get("after")
-    if before is not None and after is not None:
-        raise Invalid("before reads older messages, after newer ones: not both")
+    one_way(request)
     is_forward, cursor = after is not None, before if after is None else after
     place = None if cursor is None or (is_forward and cursor == "0") else decode(cursor)
     async with request.app[CONTEXT].database.transaction() as conn:

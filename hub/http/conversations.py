@@ -5,15 +5,15 @@ from uuid import UUID
 
 from aiohttp import web
 
-from hub.actions.look import View, view_messages
+from hub.actions.look import View, out_of_reach, view_messages
 from hub.actions.roster import Caller
 from hub.actions.timeline import view_conversations
-from hub.domain.errors import Invalid, NotFound
+from hub.domain.errors import Invalid
 from hub.domain.ids import parse_id
 from hub.http.auth import service
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
-from hub.http.schemas import limit_of, number_of
+from hub.http.schemas import limit_of, number_of, one_way
 from hub.store import conversations, messages
 from hub.store.pool import Connection, Record
 
@@ -33,7 +33,7 @@ async def list_conversations(request: web.Request, caller: Caller) -> web.Respon
     """Conversations of the channels this service is on, by age; with `waiting=true` those that wait for it (D4)."""
     limit, is_waiting = limit_of(request), _FLAGS.get(request.query.get("waiting", "false"))
     if is_waiting is None:
-        raise Invalid("waiting is true or false")
+        raise Invalid("waiting is true (what was passed to this service, rule D4) or false")
     after = parse_id("cnv", request.query["after"]) if "after" in request.query else _NONE
     async with request.app[CONTEXT].database.transaction() as conn:
         rows = await conversations.list_in_reach(conn, caller.service_id, after, limit, is_waiting=is_waiting)
@@ -52,7 +52,7 @@ async def _reach(conn: Connection, request: web.Request, caller: Caller) -> Reco
     conversation_id = parse_id("cnv", request.match_info["id"])
     row = await conversations.find_in_reach(conn, conversation_id, caller.service_id)
     if row is None:
-        raise NotFound("there is no such conversation on a channel this service is connected to")
+        raise out_of_reach()
     return row
 
 
@@ -61,13 +61,14 @@ async def list_messages(request: web.Request, caller: Caller) -> web.Response:
     the conversation.
     """
     limit = limit_of(request)
+    one_way(request)
     async with request.app[CONTEXT].database.transaction() as conn:
         reached = await _reach(conn, request, caller)
         if "after" in request.query:
             rows = await messages.list_after(conn, reached["id"], number_of(request, "after", default=0), limit)
         else:
             rows = await messages.list_before(conn, reached["id"], number_of(request, "before", default=2**62), limit)
-        items = await view_messages(conn, View(caller.service_id, reached["channel_id"]), rows)
+        items = await view_messages(conn, View(caller.service_id), rows)
         views = await view_conversations(conn, caller.service_id, [reached])
     following = rows[-1]["sequence"] if len(rows) == limit else None
     return answer({"items": items, "next": following, "conversation": views[0]})

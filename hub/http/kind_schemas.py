@@ -70,13 +70,36 @@ def _typed(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _filled(value: str) -> str:
+    if not value.strip():
+        raise ValueError("holds nothing but blanks")
+    return value
+
+
+def _trimmed(value: str) -> str:
+    if value != value.strip():
+        raise ValueError("begins or ends with a blank")
+    return value
+
+
+def _emoji(value: str) -> str:
+    if value.isascii() or any(c.isspace() or (c.isascii() and c.isalpha()) for c in value):
+        raise ValueError("is no emoji")
+    return value
+
+
 Url = Annotated[str, BeforeValidator(clean), AfterValidator(_https)]
 Component = Annotated[dict[str, Any], BeforeValidator(_bounded), AfterValidator(_typed)]
-Short = Annotated[str, StringConstraints(min_length=1, max_length=20), BeforeValidator(clean)]
-Line = Annotated[str, StringConstraints(min_length=1, max_length=60), BeforeValidator(clean)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=24), BeforeValidator(clean)]
-Body = Annotated[str, StringConstraints(min_length=1, max_length=1024), BeforeValidator(clean)]
-Long = Annotated[str, StringConstraints(min_length=1, max_length=4096), BeforeValidator(clean)]
+Filled = AfterValidator(_filled)
+"""Providers refuse what shows nothing."""
+Trimmed = AfterValidator(_trimmed)
+"""Meta refuses ids with blanks around them."""
+Short = Annotated[str, StringConstraints(min_length=1, max_length=20), BeforeValidator(clean), Filled]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=60), BeforeValidator(clean), Filled]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=24), BeforeValidator(clean), Filled]
+Body = Annotated[str, StringConstraints(min_length=1, max_length=1024), BeforeValidator(clean), Filled]
+Long = Annotated[str, StringConstraints(min_length=1, max_length=4096), BeforeValidator(clean), Filled]
+Variable = Annotated[str, StringConstraints(min_length=1, max_length=1600), BeforeValidator(clean)]
 
 
 class FileIn(Model):
@@ -111,13 +134,13 @@ class TwilioTemplateIn(Model):
     """A content template of Twilio's, and what to put into it."""
 
     content_sid: Annotated[str, StringConstraints(pattern=r"^HX[0-9a-fA-F]{32}$")]
-    variables: dict[Name, Body] | None = Field(default=None, max_length=100)
+    variables: dict[Name, Variable] | None = Field(default=None, max_length=100)
 
 
 class ButtonIn(Model):
     """A button that answers."""
 
-    id: Annotated[str, StringConstraints(min_length=1, max_length=256), BeforeValidator(clean)]
+    id: Annotated[str, StringConstraints(min_length=1, max_length=256), BeforeValidator(clean), Trimmed]
     title: Short
 
 
@@ -141,7 +164,7 @@ class ButtonsIn(Model):
 class RowIn(Model):
     """A line of a list that can be chosen."""
 
-    id: Annotated[str, StringConstraints(min_length=1, max_length=200), BeforeValidator(clean)]
+    id: Annotated[str, StringConstraints(min_length=1, max_length=200), BeforeValidator(clean), Trimmed]
     title: Label
     description: Annotated[str, StringConstraints(min_length=1, max_length=72), BeforeValidator(clean)] | None = None
 
@@ -212,6 +235,12 @@ class PersonNameIn(Model):
     suffix: Name | None = None
     prefix: Name | None = None
 
+    @model_validator(mode="after")
+    def _has_a_part(self) -> Self:
+        if not any(value for name, value in self if name != "formatted_name"):
+            raise ValueError("needs a part beside its formatted_name, such as first_name, or Meta refuses the card")
+        return self
+
 
 class PhoneIn(Model):
     """A contact's telephone."""
@@ -271,7 +300,10 @@ class ReactionIn(Model):
     """An emoji on a message of the conversation; null takes it back."""
 
     message_id: Annotated[str, StringConstraints(min_length=1, max_length=100), BeforeValidator(clean)]
-    emoji: Annotated[str, StringConstraints(min_length=1, max_length=20), BeforeValidator(clean)] | None
+    emoji: (
+        Annotated[str, StringConstraints(min_length=1, max_length=20), BeforeValidator(clean), AfterValidator(_emoji)]
+        | None
+    )
 
 
 def _check_unique(values: list[str], name: str) -> None:

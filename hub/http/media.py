@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from hub.actions.roster import Caller
 from hub.actions.uploads import add_upload
@@ -25,7 +26,8 @@ from hub.store.files import Incoming
 _PIECE: Final = 256 * 1024
 _MAX_NAME: Final = 240
 _UNKNOWN: Final = "application/octet-stream"
-_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f/\\"]')
+_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\"\u200e\u200f\u202a-\u202e\u2066-\u2069]')
+"""Also what turns the direction of writing, and so hides a name's ending."""
 
 _Piece = Callable[[], Awaitable[bytes]]
 
@@ -68,7 +70,7 @@ async def _read_errors() -> AsyncIterator[None]:
     """What aiohttp finds wrong with a body. Raises `Invalid`."""
     try:
         yield
-    except (ValueError, web.RequestPayloadError, ConnectionError) as error:
+    except (ValueError, HttpProcessingError, web.RequestPayloadError, ConnectionError) as error:
         raise Invalid(
             f"the body cannot be read ({type(error).__name__}): send a form with one file, or its bare bytes (rule E10)"
         ) from error

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, V
 
 from hub.domain.addresses import is_e164, is_user_id
 from hub.domain.kinds import FILE_KINDS
-from hub.http.kind_schemas import MAX_CONTACTS, ContactIn, Files, Interactive, LocationIn, ReactionIn, Template
+from hub.http.kind_schemas import MAX_CONTACTS, ContactIn, Files, Filled, Interactive, LocationIn, ReactionIn, Template
 from hub.http.schemas import E164, Model, Name, clean
 
 _FIELDS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
@@ -25,6 +25,13 @@ _FIELDS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
 _CONTENT: Final = (
     "text", "preview_url", "media", "template", "interactive", "location", "contacts", "reaction", "reply_to",
 )  # fmt: skip
+
+
+def _text(value: object) -> object:
+    """A time is written as text: a number may be of seconds or of milliseconds."""
+    if not isinstance(value, str):
+        raise ValueError("is a time such as 2026-01-31T12:00:00Z")
+    return value
 
 
 class AgentIn(Model):
@@ -49,8 +56,8 @@ class MessageIn(Model):
         "text", "image", "video", "audio", "document", "sticker", "media", "template", "interactive", "location",
         "contacts", "reaction",
     ] = "text"  # fmt: skip
-    text: Annotated[str, StringConstraints(min_length=1, max_length=65_536), BeforeValidator(clean)] | None = Field(
-        default=None, validate_default=True
+    text: Annotated[str, StringConstraints(min_length=1, max_length=65_536), BeforeValidator(clean), Filled] | None = (
+        Field(default=None, validate_default=True)
     )
     preview_url: Annotated[bool, Field(strict=True)] | None = None
     media: Files | None = Field(default=None, validate_default=True)
@@ -62,10 +69,10 @@ class MessageIn(Model):
     )
     reaction: ReactionIn | None = Field(default=None, validate_default=True)
     reply_to: Name | None = None
-    parent_epoch: int | None = Field(default=None, ge=0)
-    seen_sequence: int | None = Field(default=None, ge=0)
+    parent_epoch: int | None = Field(default=None, ge=0, strict=True)
+    seen_sequence: int | None = Field(default=None, ge=0, le=2**62, strict=True)
     campaign: Name | None = Field(default=None, validate_default=True)
-    send_at: AwareDatetime | None = None
+    send_at: Annotated[AwareDatetime, BeforeValidator(_text)] | None = None
     links: LinksIn | None = None
 
     @field_validator("send_at")

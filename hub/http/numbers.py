@@ -1,6 +1,7 @@
 """The adapter API: numbers, and a service's connections to them (rules A2 to A11)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from hub.actions import disconnect as leaving
 from hub.actions import pausing, roster
 from hub.actions.delivery_view import view_deliveries
 from hub.actions.roster import Caller
+from hub.domain.errors import Conflict
 from hub.domain.events import Event
 from hub.domain.ids import parse_id
 from hub.http.auth import service
@@ -150,7 +152,7 @@ async def _number_view(conn: Connection, number: Record, caller: Caller) -> dict
         "role": None,
         "channel_id": None,
     }
-    if await subscriptions.find_subscription(conn, number["id"], caller.service_id):
+    with suppress(Conflict):  # not connected, or not any more since a moment ago
         _, members = await roster.find_roster(conn, number["e164"], caller.service_id)
         view |= roster.connection_view(members, caller.service_id)
     return view

@@ -6,8 +6,9 @@ from typing import Annotated, Final
 from aiohttp import web
 from pydantic import Field
 
+from hub.actions.look import out_of_reach
 from hub.actions.roster import Caller
-from hub.domain.errors import Conflict, NotFound
+from hub.domain.errors import Conflict
 from hub.domain.ids import parse_id, public_id
 from hub.domain.kinds import unsupported
 from hub.http.auth import service
@@ -55,7 +56,7 @@ async def mark_read(request: web.Request, caller: Caller) -> web.Response:
 async def _find_target(conn: Connection, context: Context, name: str, caller: Caller, *, is_typing: bool) -> _Target:
     row = await conversations.find_in_reach(conn, parse_id("cnv", name), caller.service_id)
     if row is None:
-        raise NotFound("there is no such conversation on a channel this service is connected to")
+        raise out_of_reach()
     sender = await numbers.find_sender(conn, row["number_id"], row["medium"])
     if sender is None:
         raise Conflict("the number has no active sender for this medium", code="no_sender")

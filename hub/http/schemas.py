@@ -25,6 +25,8 @@ from hub.domain.ids import parse_id
 _MAX_DIGITS: Final = 19
 _EVENT_ID: Final = re.compile("evt_[0-9a-f]{1,16}")
 _MOST: Final = 2**63 - 1
+MAX_SHARES: Final = 200
+"""Services that one shares with by name (C2)."""
 MAX_BODY = 1024 * 1024
 """Bytes of an API request's body."""
 
@@ -53,7 +55,8 @@ def event_number(text: str) -> int | None:
     return min(int(text[4:], 16), _MOST) if _EVENT_ID.fullmatch(text) else None
 
 
-Name = Annotated[str, BeforeValidator(clean), StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+# The constraints come first: before another validator, the length would be judged with the blanks around it.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), BeforeValidator(clean)]
 E164 = Annotated[str, BeforeValidator(_e164)]
 EventNumber = Annotated[int, BeforeValidator(_event_number)]
 
@@ -85,12 +88,16 @@ class ConnectionIn(Model):
     @field_validator("share")
     @classmethod
     def _names_services(cls, value: str | list[str] | None) -> str | list[str] | None:
-        for name in value if isinstance(value, list) else ():
+        if not isinstance(value, list):
+            return value
+        if len(value) > MAX_SHARES:
+            raise ValueError(f"names more than {MAX_SHARES} services: share with 'all', or with fewer")
+        for name in value:
             try:
                 parse_id("svc", name)
             except NotFound:
                 raise ValueError(f"{name!r} is no service's id") from None
-        return value
+        return list(dict.fromkeys(value))
 
 
 class ResumeIn(Model):
@@ -162,6 +169,12 @@ def number_of(request: web.Request, name: str, *, default: int, low: int = 0, hi
     if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS or not low <= int(text) <= high:
         raise Invalid(f"{name} must be a number from {low} to {high}")
     return int(text)
+
+
+def one_way(request: web.Request) -> None:
+    """A timeline is read back or on. Raises `Invalid`."""
+    if "before" in request.query and "after" in request.query:
+        raise Invalid("before reads older messages, after newer ones: not both (rule C3)")
 
 
 def read_time(name: str, text: str) -> datetime:

@@ -59,8 +59,10 @@ async def get_message(request: web.Request, caller: Caller) -> web.Response:
 async def _find_message(conn: Connection, message_id: UUID, caller: Caller) -> dict[str, Any]:
     row = await messages.find_message(conn, message_id)
     if row is None or not await conversations.find_in_reach(conn, row["conversation_id"], caller.service_id):
-        raise NotFound("there is no such message on a channel this service is connected to")
-    view = (await view_messages(conn, View(caller.service_id, row["channel_id"]), [row]))[0]
+        raise NotFound(
+            "There is no such message on a channel this service is connected to (rule A4): take an id of a timeline."
+        )
+    view = (await view_messages(conn, View(caller.service_id), [row]))[0]
     return {**view, "conversation_id": public_id("cnv", row["conversation_id"])}
 
 
@@ -107,16 +109,18 @@ async def _post(
             if known:
                 return web.Response(body=known.answer.encode(), status=known.status, content_type="application/json")
         now = datetime.now(UTC)
+        conversation_id = await place(conn, now)
         accepted = await send(
             conn,
             Author(caller.service_id, caller.name),
-            await place(conn, now),
+            conversation_id,
             await _request(conn, caller, wanted),
             now,
             context.capabilities,
             context.limits,
         )
-        response = answer({"message": accepted.message, "warnings": accepted.warnings}, status=202)
+        view = {**accepted.message, "conversation_id": public_id("cnv", conversation_id)}
+        response = answer({"message": view, "warnings": accepted.warnings}, status=202)
         if key:
             assert isinstance(response.body, bytes)
             await outbox.set_answer(conn, caller.service_id, route, key, 202, response.body.decode())

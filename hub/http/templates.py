@@ -45,6 +45,7 @@ class TemplateDesk:
 
     async def refresh(self, context: Context, sender: Record, *, is_asked: bool) -> Refusal | None:
         """Read a sender's list anew where that is due; gives why it could not be."""
+        began = datetime.now(UTC)
         async with self._locks.setdefault(sender["id"], asyncio.Lock()):
             async with context.database.reading() as conn:  # somebody may have done it while we waited
                 refreshed_at = await templates.find_refreshed_at(conn, sender["id"])
@@ -52,7 +53,8 @@ class TemplateDesk:
             if not is_due(refreshed_at, now, is_asked=is_asked):
                 return None
             failure = self._failures.get(sender["id"])
-            if failure and now - failure.at < LEAST and refreshed_at is not None:
+            # Who waited while another asked has had that answer; where there is no list yet, the next may ask at once.
+            if failure and (failure.at >= began or (now - failure.at < LEAST and refreshed_at is not None)):
                 return failure.refusal
             return await self._read(context, sender)
 

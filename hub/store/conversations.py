@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from hub.domain import window
@@ -201,14 +202,18 @@ async def find_in_reach(conn: Connection, conversation_id: UUID, service_id: UUI
     return await conn.fetchrow(FIND_IN_REACH_SQL, conversation_id, service_id)
 
 
+# Channel by channel, by pairs that the index on both has in order: what lies on other channels is not looked at,
+# however much it is. By the id alone, the planner would walk all conversations and hope to meet a channel's own soon.
 LIST_IN_REACH_SQL = """
 select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
        c.created_at, c.picked_up_by
-from conversation c
-join channel ch on ch.id = c.channel_id
-join number n on n.id = c.number_id
-join subscription s on s.channel_id = c.channel_id and s.service_id = $1 and s.disconnected_at is null
-where c.id > $2 order by c.id limit $3"""
+from subscription s
+join channel ch on ch.id = s.channel_id
+join number n on n.id = ch.number_id
+cross join lateral (
+    select * from conversation r where (r.channel_id, r.id) > (s.channel_id, $2) and r.channel_id <= s.channel_id
+    order by r.channel_id, r.id limit $3) c
+where s.service_id = $1 and s.disconnected_at is null order by c.id limit $3"""
 LIST_WAITING_IN_REACH_SQL = """
 select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
        c.created_at, c.picked_up_by
@@ -271,11 +276,13 @@ from (select * from message r where r.conversation_id = $1 order by r.sequence d
 join service s on s.id = m.author_service_id
 where m.origin = 'agent' and m.created_at > $2 and m.status is distinct from 'cancelled'
 group by 1, 2, 3"""
+MOST_NEWER: Final = 1000
+"""Messages that are counted as newer: of a long conversation only its end is looked at, for it is locked meanwhile."""
 LIST_NEWER_SQL = """
 select m.author_service_id, s.name as author_name, m.agent_id, count(*)::int as count, min(m.created_at) as since,
        max(m.sequence) as sequence, (array_agg(m.agent_name order by m.sequence desc))[1] as agent_name
-from message m left join service s on s.id = m.author_service_id
-where m.conversation_id = $1 and m.sequence > $2
+from (select * from message r where r.conversation_id = $1 and r.sequence > $2 order by r.sequence desc limit $3) m
+left join service s on s.id = m.author_service_id
 group by 1, 2, 3"""
 
 
@@ -285,8 +292,10 @@ async def list_replies(conn: Connection, conversation_id: UUID, since: datetime)
 
 
 async def list_newer(conn: Connection, conversation_id: UUID, sequence: int) -> list[Record]:
-    """Who wrote after this sequence number: how much, since when, and the number of the last (D3)."""
-    return await conn.fetch(LIST_NEWER_SQL, conversation_id, sequence)
+    """Who wrote after this sequence number: how much, since when, and the number of the last (D3); of more than
+    `MOST_NEWER` messages the last ones count.
+    """
+    return await conn.fetch(LIST_NEWER_SQL, conversation_id, sequence, MOST_NEWER)
 
 
 LIST_MESSAGES_BEFORE_SQL = f"""

@@ -13,6 +13,8 @@ JANITOR: Final = 3
 _CLASS: Final = 7003
 
 OWN_SQL = "select pg_advisory_lock($1, $2)"
+LIMIT_SILENCE_SQL = """
+select set_config('idle_session_timeout', $1, false), set_config('idle_in_transaction_session_timeout', $1, false)"""
 CONFIRM_SQL = "select 1"
 
 
@@ -20,6 +22,14 @@ async def own(conn: Connection, role: int) -> None:
     """Wait until this connection owns the role. The server gives it up with the connection."""
     async with translated():
         await conn.execute(OWN_SQL, _CLASS, role, timeout=float(2**31))
+
+
+async def limit_silence(conn: Connection, seconds: float) -> None:
+    """Have the server end this connection, and with it the ownership, once it has said nothing for so long: a process
+    that stands still keeps its connection open all the same.
+    """
+    async with translated():
+        await conn.execute(LIMIT_SILENCE_SQL, f"{round(seconds * 1000)}ms")
 
 
 async def confirm(conn: Connection) -> None:

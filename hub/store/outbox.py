@@ -90,6 +90,9 @@ update outbox set claimed_by = null, claimed_at = null, held_until = null,
                   not_before = now() + make_interval(secs => $3)
 where message_id = $1 and attempts = $2 and (claimed_by is not null or held_until is not null)
 returning true"""
+GIVE_BACK_SQL = """
+update outbox set claimed_by = null, claimed_at = null, not_before = now()
+where message_id = $1 and attempts = $2 and claimed_by = $3"""
 HOLD_SQL = """
 update outbox set held_until = now() + make_interval(secs => $3), claimed_by = null, claimed_at = null
 where message_id = $1 and attempts = $2 and claimed_by is not null
@@ -98,7 +101,8 @@ RELEASE_SQL = """
 delete from outbox using message m
 where m.id = outbox.message_id and held_until is not null and (held_until < now() or m.status <> 'unknown')"""
 LIST_ABANDONED_SQL = """
-select message_id, conversation_id, attempts from outbox where claimed_by is not null and claimed_by <> $1"""
+select message_id, conversation_id, attempts from outbox
+where claimed_by is not null and claimed_by <> $1 and claimed_at <= now() - make_interval(secs => $2)"""
 
 
 LIST_CLAIMED_SQL = "select message_id, conversation_id, attempts from outbox where claimed_by = $1"
@@ -119,6 +123,11 @@ async def postpone(conn: Connection, message_id: UUID, attempts: int, seconds: f
     return bool(await conn.fetchval(POSTPONE_SQL, message_id, attempts, seconds))
 
 
+async def give_back(conn: Connection, message_id: UUID, attempts: int, owner: UUID) -> None:
+    """This claim came to nothing: the message was never handed over. What became of the claim since then stays."""
+    await conn.execute(GIVE_BACK_SQL, message_id, attempts, owner)
+
+
 async def hold(conn: Connection, message_id: UUID, attempts: int, seconds: float) -> bool:
     """The outcome of this attempt is unknown: nothing of its conversation is sent for so long (E8).
 
@@ -132,21 +141,21 @@ async def release_held(conn: Connection) -> None:
     await conn.execute(RELEASE_SQL)
 
 
-async def list_abandoned(conn: Connection, owner: UUID) -> list[Record]:
-    """Messages claimed by a sender that is no more."""
-    return await conn.fetch(LIST_ABANDONED_SQL, owner)
+async def list_abandoned(conn: Connection, owner: UUID, seconds: float) -> list[Record]:
+    """Messages that somebody other than the owner claimed, so many seconds ago or earlier."""
+    return await conn.fetch(LIST_ABANDONED_SQL, owner, seconds)
 
 
-LIST_HELD_SQL = """
+LIST_UNKNOWN_SQL = """
 select m.id, m.conversation_id, m.provider, m.medium, extract(epoch from now() - u.at)::float8 as age
-from outbox o join message m on m.id = o.message_id
-join message_status u on u.message_id = m.id and u.reported = 'unknown'
-where o.held_until is not null and m.status = 'unknown' and m.provider = any($1)"""
+from message_status u join message m on m.id = u.message_id
+where u.reported = 'unknown' and u.at > now() - make_interval(secs => $2)
+  and m.status = 'unknown' and m.provider = any($1)"""
 
 
-async def list_held(conn: Connection, providers: Collection[str]) -> list[Record]:
-    """Messages of these providers whose outcome is unknown and that hold their conversation, with the seconds since."""
-    return await conn.fetch(LIST_HELD_SQL, list(providers))
+async def list_unknown(conn: Connection, providers: Collection[str], seconds: float) -> list[Record]:
+    """Messages of these providers whose outcome became unknown in the last so many seconds, with the seconds since."""
+    return await conn.fetch(LIST_UNKNOWN_SQL, list(providers), seconds)
 
 
 # Of long conversations only the end is looked at: what is still without a provider id is recent.

@@ -77,12 +77,13 @@ async def list_expired(conn: Connection, limit: int) -> set[UUID]:
     return {row["conversation_id"] for row in await conn.fetch(LIST_EXPIRED_SQL, limit)}
 
 
+# By an array, so that each is looked up: a join may walk all conversations, while the channel is locked.
 LIST_CONVERSATIONS_SQL = """
-select c.id from pickup p join conversation c on c.id = p.conversation_id
-where p.service_id = $2 and c.channel_id = $1
-union
-select c.id from passed_conversation w join conversation c on c.id = w.conversation_id
-where $2 in (w.from_service_id, w.to_service_id) and c.channel_id = $1
+select id from conversation
+where id = any(array(
+    select conversation_id from pickup where service_id = $2
+    union select conversation_id from passed_conversation where from_service_id = $2
+    union select conversation_id from passed_conversation where to_service_id = $2)) and channel_id = $1
 order by id"""
 
 

@@ -19,6 +19,8 @@ ACQUIRE_TIMEOUT: Final = 5.0
 """Seconds to wait for a free connection before a caller is told that the database is not there."""
 COMMAND_TIMEOUT: Final = 30.0
 """Seconds one statement may take."""
+STALLED: Final = 60.0
+"""Seconds a transaction may stand still: a process that was stopped must not keep its locks."""
 LOOP_TIMEOUT: Final = 5.0
 """The same for loops with a connection of their own: a database that hangs must be noticed while providers wait."""
 
@@ -98,6 +100,7 @@ class Database:
                 max_size=self._size,
                 command_timeout=COMMAND_TIMEOUT,
                 timeout=ACQUIRE_TIMEOUT,
+                server_settings={"idle_in_transaction_session_timeout": f"{STALLED * 1000:.0f}"},
                 **self._connect(),
             )
 

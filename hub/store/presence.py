@@ -42,9 +42,11 @@ async def set_presence(
 _COLUMNS: Final = """
 p.conversation_id, p.service_id, s.name as service_name, p.agent_id, p.agent_name, p.channel_id, p.state, p.since,
 p.expires_at, p.change, n.e164, c.medium"""
+# Nobody is there any more for a service that has left.
 _TABLES: Final = """
 presence p join service s on s.id = p.service_id join conversation c on c.id = p.conversation_id
-join number n on n.id = c.number_id"""
+join number n on n.id = c.number_id
+join subscription u on u.channel_id = p.channel_id and u.service_id = p.service_id and u.disconnected_at is null"""
 LIST_LIVE_SQL = f"""
 select {_COLUMNS} from {_TABLES}
 where p.channel_id = any($1::uuid[]) and p.expires_at > clock_timestamp() and p.state <> 'left' order by p.change"""

@@ -28,6 +28,11 @@ select u.id, u.service_id, u.rank, u.is_parent, u.parent_since, u.connected_at, 
        coalesce(u.share, c.default_share) as effective_share, s.name
 from subscription u join service s on s.id = u.service_id join channel c on c.id = u.channel_id
 where u.channel_id = $1 and u.disconnected_at is null order by u.rank"""
+# Those who left, too: what they wrote is still there, and the default still says who sees it.
+LIST_DEFAULT_SHARERS_SQL = """
+select service_id, case when disconnected_at is null then display else 'masked' end as display
+from (select distinct on (service_id) * from subscription where channel_id = $1 order by service_id, rank desc) last
+where share is null order by rank"""
 END_SUBSCRIPTION_SQL = """
 update subscription set disconnected_at = now(), is_parent = false, parent_since = null, run = run + 1 where id = $1"""
 # One statement after the other: at no time has a channel two parents.
@@ -82,6 +87,11 @@ async def find_subscription(conn: Connection, number_id: int, service_id: UUID) 
 async def list_members(conn: Connection, channel_id: UUID) -> list[Record]:
     """Current subscriptions of a channel by rank."""
     return await conn.fetch(LIST_MEMBERS_SQL, channel_id)
+
+
+async def list_default_sharers(conn: Connection, channel_id: UUID) -> list[Record]:
+    """Services that share what the channel's default says, by rank, and what they ask to see; those that left, too."""
+    return await conn.fetch(LIST_DEFAULT_SHARERS_SQL, channel_id)
 
 
 def members(rows: Sequence[Record]) -> list[Member]:

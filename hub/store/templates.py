@@ -59,16 +59,20 @@ async def list_templates(
     return await conn.fetch(LIST_TEMPLATES_SQL, sender_ids, *after, limit)
 
 
-FIND_BY_NAME_SQL = """
-select category, status from template where sender_id = $1 and name = $2 and language = $3 limit 1"""
-FIND_BY_ID_SQL = "select category, status from template where sender_id = $1 and external_id = $2"
+# A pause is over in hours, a rejection after an appeal, and nobody may have asked for the list since: what a template
+# is allowed is known for an hour only. Its category stays, since it decides what the customer has stopped.
+_KNOWN = """
+select t.category, case when s.templates_refreshed_at > now() - interval '1 hour' then t.status end as status
+from template t join sender s on s.id = t.sender_id"""
+FIND_BY_NAME_SQL = f"{_KNOWN} where t.sender_id = $1 and t.name = $2 and t.language = $3 limit 1"
+FIND_BY_ID_SQL = f"{_KNOWN} where t.sender_id = $1 and t.external_id = $2"
 
 
 async def find_by_name(conn: Connection, sender_id: int, name: str, language: str) -> Record | None:
-    """A sender's template in one language, as it was listed last."""
+    """A sender's template in one language, as it was listed last; `status` is None where that is too long ago."""
     return await conn.fetchrow(FIND_BY_NAME_SQL, sender_id, name, language)
 
 
 async def find_by_id(conn: Connection, sender_id: int, external_id: str) -> Record | None:
-    """A sender's template by the provider's id, as it was listed last."""
+    """A sender's template by the provider's id; as above."""
     return await conn.fetchrow(FIND_BY_ID_SQL, sender_id, external_id)

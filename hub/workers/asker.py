@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 ASK_AFTER: Final = (2.0, 8.0, 25.0, 300.0)
 """Seconds after a send became unknown at which its provider is asked: while its conversation waits, and once later."""
+REMEMBERED: Final = 600.0
+"""Seconds after which nobody asks any more; until then whoever takes the queue over makes up for a missed time."""
 _LOOK: Final = 0.5
 """Seconds between looks for new ones."""
 _AT_ONCE: Final = 3
@@ -43,19 +45,18 @@ class _Question:
     task: "asyncio.Task[None] | None" = None
 
     def is_due(self, now: float) -> bool:
-        return self.task is None and now >= self.began + ASK_AFTER[self.step]
+        return self.task is None and self.step < len(ASK_AFTER) and now >= self.began + ASK_AFTER[self.step]
 
-    def has_next(self, now: float) -> bool:
-        """Go on to the next time that is not past yet."""
+    def go_on(self, now: float) -> None:
+        """To the next time that is not past yet; after the last one nothing is due any more."""
         while self.step < len(ASK_AFTER) and self.began + ASK_AFTER[self.step] <= now:
             self.step += 1
-        return self.step < len(ASK_AFTER)
 
 
 class Asker:
-    """Keeps the unknown sends of the queue that this process owns, and asks about each at its times.
+    """Keeps the sends of late whose outcome is unknown, and asks about each at its times; a part of who owns the queue.
 
-    What holds its conversation is found again after a restart; whoever was stopped after that leaves the last time out.
+    Whoever comes after it finds them again, and asks about each at once where a time was missed.
     """
 
     def __init__(
@@ -85,9 +86,12 @@ class Asker:
             return
         self._next_look = now + _LOOK
         async with self._database.reading() as conn:
-            held = await outbox.list_held(conn, list(self._able))
-        for row in held:
+            unknown = await outbox.list_unknown(conn, list(self._able), REMEMBERED)
+        for row in unknown:
             self._note(row, now)
+        for message_id in self._questions.keys() - {row["id"] for row in unknown}:
+            if self._questions[message_id].task is None:
+                del self._questions[message_id]
         for message_id, question in self._questions.items():
             if question.is_due(now):
                 question.task = asyncio.create_task(self._ask(message_id, question))
@@ -99,11 +103,9 @@ class Asker:
 
     def _asked(self, message_id: UUID, _: "asyncio.Task[None]") -> None:
         question = self._questions.get(message_id)
-        if question is None:
-            return
-        question.task = None
-        if not question.has_next(monotonic()):
-            del self._questions[message_id]
+        if question is not None:
+            question.task = None
+            question.go_on(monotonic())
 
     async def _ask(self, message_id: UUID, question: _Question) -> None:
         outcome = "failed"
@@ -115,7 +117,7 @@ class Asker:
         except Exception:
             log.exception("unknown.ask_failed", message=public_id("msg", message_id))
         if outcome == "settled":
-            self._questions.pop(message_id, None)
+            question.step = len(ASK_AFTER)
         ASKED.labels(question.provider, outcome).inc()
         log.info("unknown.asked", message=public_id("msg", message_id), outcome=outcome)
 

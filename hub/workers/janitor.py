@@ -20,6 +20,8 @@ log = structlog.get_logger()
 
 INTERVAL: Final = 60.0
 """Seconds between rounds, and how long one chore may go on pruning."""
+SILENCE: Final = 5 * INTERVAL
+"""Seconds without a word after which the database ends our connection: another process keeps house then."""
 PICKUPS: Final = 100
 """Pick-ups that end in one transaction."""
 
@@ -69,6 +71,7 @@ class Janitor:
         owner = await self._database.dedicated()
         try:
             await leases.own(owner.conn, leases.JANITOR)
+            await leases.limit_silence(owner.conn, SILENCE)
             while True:
                 await self._round(owner)
                 await asyncio.sleep(INTERVAL)

@@ -16,15 +16,16 @@ from uuid import UUID, uuid4
 import structlog
 
 from hub.actions.claim import Claim, claim
-from hub.actions.record_send import Outcome, abandon, record_send
+from hub.actions.record_send import Outcome, record_send
 from hub.domain.errors import Unavailable
 from hub.domain.events import Event
 from hub.domain.ids import public_id
-from hub.domain.rates import Rates
+from hub.domain.rates import Rates, Slots
 from hub.store import leases, outbox, schedule
-from hub.store.pool import Connection, Database, Dedicated, Record, TryAgain
+from hub.store.pool import Database, Dedicated, Record, TryAgain
 from hub.workers.asker import Asker
 from hub.workers.calls import Calls, Prepare, as_it_is
+from hub.workers.leftovers import Leftovers
 from providers.base import NotTaken, Provider
 
 log = structlog.get_logger()
@@ -33,6 +34,10 @@ POLL: Final = 0.1
 """Seconds between looks at the queue for what other processes accepted, or what has become due."""
 GRACE: Final = 5.0
 """Seconds that sends in flight get when the sender is stopped; a later one ends as unknown (E8)."""
+SILENCE: Final = 15.0
+"""Seconds after which the database gives the ownership of a process that stands still to another."""
+_SURE: Final = 10.0
+"""Seconds after its last confirmation that the ownership is certain: later nothing more is handed to a provider."""
 _RETRY: Final = 0.5
 RATES: Final = {"whatsapp": 80.0, "sms": 10.0}
 """Messages a second that a sender of each medium may send, where it has no rate of its own."""
@@ -57,12 +62,14 @@ class Sender:
         self._concurrency = concurrency
         self._usual = rates
         self._rates = Rates()
+        self._slots = Slots(concurrency)
         self._asker = Asker(database, providers, prepare, publish)
         self._id = uuid4()
+        self._leftovers = Leftovers(database, self._id, publish)
         self._wake = asyncio.Event()
         self._flying: dict[UUID, asyncio.Task[None]] = {}
-        self._called: set[UUID] = set()
         self._terms = 0
+        self._confirmed = 0.0
 
     def wake(self) -> None:
         """A message was queued in this process."""
@@ -92,10 +99,11 @@ class Sender:
         owner = await self._database.dedicated()
         try:
             await leases.own(owner.conn, leases.SENDER)
+            await leases.limit_silence(owner.conn, SILENCE)
             async with owner.transaction() as conn:
                 await outbox.walk_indexes(conn)
             log.info("sender.started")
-            await self._settle_abandoned()
+            await self._leftovers.settle_abandoned(0)
             await self._loop(owner)
         except asyncio.CancelledError:
             await self._land()
@@ -111,17 +119,20 @@ class Sender:
                 async with asyncio.timeout(POLL):  # wait_for may lose a cancellation to a wake (Python 3.11)
                     await self._wake.wait()
             self._wake.clear()
+            asked = monotonic()
             await leases.confirm(owner.conn)
-            await self._settle_lost()
+            self._confirmed = asked
+            await self._leftovers.settle_lost(self._flying)
+            await self._leftovers.settle_late(asked)
             await self._asker.look()
             while (room := self._concurrency - len(self._flying)) > 0:
                 heads = await self._heads(owner, room)
                 started = [head for head in heads if self._start(head)]
                 if len(started) == len(heads):
-                    break  # else a sender had no more tokens: others may have been behind it
+                    break  # else a sender had no more tokens or slots: others may have been behind it
 
     async def _heads(self, owner: Dedicated, room: int) -> list[Record]:
-        waiting = self._rates.waiting(monotonic())
+        waiting = [*self._rates.waiting(monotonic()), *self._slots.full()]
         async with owner.transaction() as conn:
             await outbox.release_held(conn)
             await schedule.queue_due(conn)
@@ -129,9 +140,12 @@ class Sender:
         return [head for head in heads if head["message_id"] not in self._flying][:room]
 
     def _start(self, head: Record) -> bool:
-        """Send this one, if its sender's rate allows it (E9)."""
-        rate = head["rate"] or self._usual[head["medium"]]
-        if not self._rates.take(head["sender_id"], rate, monotonic()):
+        """Send this one, if its sender's share and rate allow it (E9)."""
+        rate, sender_id = head["rate"] or self._usual[head["medium"]], head["sender_id"]
+        if not self._slots.take(sender_id):
+            return False
+        if not self._rates.take(sender_id, rate, monotonic()):
+            self._slots.put_back(sender_id)
             return False
         self._fly(head)
         return True
@@ -140,11 +154,16 @@ class Sender:
         message_id = head["message_id"]
         task = asyncio.create_task(self._send(head, self._terms))
         self._flying[message_id] = task
-        task.add_done_callback(lambda _: self._landed(message_id))
+        task.add_done_callback(lambda _: self._landed(message_id, head["sender_id"]))
 
-    def _landed(self, message_id: UUID) -> None:
+    def _landed(self, message_id: UUID, sender_id: int) -> None:
         self._flying.pop(message_id, None)
+        self._slots.put_back(sender_id)
         self._wake.set()
+
+    def _owns(self, term: int) -> bool:
+        """Whether the ownership is certainly still that of this term."""
+        return term == self._terms and monotonic() - self._confirmed < _SURE
 
     async def _send(self, head: Record, term: int) -> None:
         try:
@@ -152,11 +171,11 @@ class Sender:
             if claimed is None or claimed.message is None:
                 self._rates.put_back(head["sender_id"])
                 return
-            self._called.add(head["message_id"])
-            outcome = await self._calls.send(claimed.provider, claimed.message, may_go=lambda: term == self._terms)
+            self._leftovers.called.add(head["message_id"])
+            outcome = await self._calls.send(claimed.provider, claimed.message, may_go=lambda: self._owns(term))
             self._heed(head["sender_id"], outcome)
             await self._record(head, outcome, claimed.attempts)
-            self._called.discard(head["message_id"])
+            self._leftovers.called.discard(head["message_id"])
         except Unavailable:
             log.warning("send.database_away", message=public_id("msg", head["message_id"]))
         except Exception:
@@ -202,41 +221,6 @@ class Sender:
             except (TryAgain, Unavailable):
                 is_repeat |= is_written  # the commit's answer was lost
                 await asyncio.sleep(_RETRY)
-
-    async def _settle_lost(self) -> None:
-        """Messages that are claimed here and that nobody works on: the answer to the claim's commit was lost, so
-        nothing was sent and they go back; or the record failed after the call, so the outcome is unknown (E8).
-        """
-        async with self._database.reading() as conn:
-            claimed = await outbox.list_claimed(conn, self._id)
-        for row in claimed:
-            message_id = row["message_id"]
-            if message_id in self._flying:
-                continue
-            async with self._database.transaction() as conn:  # a flight that ended since has settled it: no change
-                events = await self._settle(conn, row)
-            self._called.discard(message_id)
-            self._publish(events)
-
-    async def _settle(self, conn: Connection, row: Record) -> list[Event]:
-        message_id = row["message_id"]
-        log.warning("send.lost", message=public_id("msg", message_id), was_called=message_id in self._called)
-        if message_id in self._called:
-            return await abandon(conn, message_id, row["conversation_id"], row["attempts"], datetime.now(UTC))
-        await outbox.postpone(conn, message_id, row["attempts"], 0)
-        return []
-
-    async def _settle_abandoned(self) -> None:
-        """What other senders had claimed: nobody but they could tell. What is claimed here is known here."""
-        async with self._database.reading() as conn:
-            abandoned = await outbox.list_abandoned(conn, self._id)
-        for row in abandoned:
-            async with self._database.transaction() as conn:
-                events = await abandon(
-                    conn, row["message_id"], row["conversation_id"], row["attempts"], datetime.now(UTC)
-                )
-            self._publish(events)
-            log.warning("send.abandoned", message=public_id("msg", row["message_id"]))
 
     async def _land(self) -> None:
         """Let sends that are with the provider finish and be recorded, within the time a shutdown has."""

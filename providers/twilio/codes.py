@@ -54,12 +54,14 @@ REFUSED: Final[dict[int, str]] = {
     30007: "undeliverable",
     30008: "undeliverable",
     63007: "sender_not_registered",
+    63014: "undeliverable",
     63016: "reply_window_closed",
     63019: "media_unavailable",
     63021: "invalid_content",
     63024: "bad_recipient",
     63032: "marketing_limited",
-    63033: "opted_out",
+    63033: "marketing_stopped",
+    63049: "marketing_limited",
 }
 """Twilio's code -> ours; any other structured refusal is `refused`."""
 

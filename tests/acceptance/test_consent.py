@@ -1,6 +1,7 @@
 """What customers want to be sent: STOP and START, the providers' word, and who may record or lift it (rule E5)."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -8,8 +9,8 @@ from urllib.parse import quote
 
 from providers.simulator import Customer, Person, StatusPlan, meta_webhooks, twilio_webhooks
 from tests.support.talk import MIA, automates, ends, writes
-from tests.support.wire import ask, until
-from tests.support.world import NUMBER, Answer, Service, World
+from tests.support.wire import Wire, ask, envelope, unique, until
+from tests.support.world import NUMBER, PHONE_NUMBER_ID, Answer, Service, World
 
 OTHER = "+15550002222"
 SMS: dict[str, Any] = {"provider": "twilio", "medium": "sms"}
@@ -200,6 +201,39 @@ async def test_e5_over_whatsapp_stop_is_for_bots_and_every_way_of_saying_it_coun
         assert await codes(helpdesk, crm, chat) == (None, None, None)
     assert (await consent(crm, NUMBER), await consent(crm, NUMBER, **where)) == (("unknown", False), ("granted", False))
 
+    # As a caption, by changing a message to it, and while Meta's own agent holds the conversation; not what that says.
+    count = len(ways)
+    picture = meta_webhooks.media("image", "7", "image/jpeg", caption="STOP")
+    changed_mind = await mia.says("Stp")
+    own, ours = (
+        {
+            "from": str(name).removeprefix("+"),
+            "id": unique(),
+            "timestamp": str(int(time.time())),
+            **meta_webhooks.text("Stop"),
+        }
+        for name in (MIA.phone, NUMBER)
+    )
+    held = {"messages": [own], "metadata": {"phone_number_id": PHONE_NUMBER_ID, "display_phone_number": NUMBER[1:]}}
+    for way in (
+        lambda: mia.sends(picture),
+        lambda: mia.edits(changed_mind, "Stop!"),
+        lambda: Wire(hub_world).meta(envelope(held, field="standby")),
+    ):
+        count += 1
+        await way()
+        await changed(crm, said("stop", NUMBER), count)
+        assert await codes(helpdesk, crm, chat) == (None, "no_consent", "no_consent")
+        await mia.says("start")
+        await changed(crm, said("start", NUMBER), count)
+    echo = ours | {"to": str(MIA.phone).removeprefix("+")}
+    for body in (
+        envelope({**held, "messages": [ours | {"to": echo["to"]}]}, field="standby"),
+        envelope({**held, "messages": [], "message_echoes": [echo | {"id": unique()}]}, field="smb_message_echoes"),
+    ):
+        assert (await Wire(hub_world).meta(body)).status == 200
+    assert await codes(helpdesk, crm, chat) == (None, None, None)
+
     # What Twilio's Advanced Opt-Out makes of a message counts, whatever its text.
     account = hub_world.simulator.twilio_account_sid
     for told, text, status in (
@@ -294,6 +328,23 @@ async def test_e5_preferences_of_people_who_never_wrote_are_kept_for_them(hub_wo
     await hub_world.customer(Person(None, user_id=both.user_id, name="Li")).says("STOP")
     for address in (both.phone, both.user_id):
         assert await consent(helpdesk, NUMBER, address=address, medium="whatsapp") == ("revoked", False)
+    # Two that turn out to be one: who writes from both addresses speaks for both.
+    phone, user_id = "+4915177777777", "DE.1349120865530299"
+    by_phone, by_id = hub_world.customer(Person(phone, name="Jo")), hub_world.customer(Person(None, user_id=user_id))
+    threads = [await writes(by_phone, helpdesk, text="By phone"), await writes(by_id, helpdesk, text="By id")]
+    by_both = hub_world.customer(Person(phone, user_id=user_id, name="Jo"))
+    for word, status, answered in (("STOP", "revoked", "no_consent"), ("START", "unknown", None)):
+        await by_both.says(word)
+        for address, thread in zip((phone, user_id), threads, strict=True):
+            assert await consent(helpdesk, NUMBER, address=address, medium="whatsapp") == (status, False)
+            assert code(await automates(helpdesk, thread, "hello")) == answered
+            told = [e for e in await feed(helpdesk) if e.get("conversation", {}).get("id") == thread]
+            assert told[-1]["consent"]["keyword"] == word.lower()
+    # What the owner of a phone said counts for whoever is written to there.
+    await by_phone.says("STOP")
+    await by_both.says("It is me")
+    for thread in threads:
+        assert code(await automates(helpdesk, thread, "hello")) == "no_consent"
     # A number that is not ours, and a customer who has no name, wait in quarantine.
     stranger = meta_webhooks.user_preferences(BSU, bo.number, "stop", 1.0)
     stranger["entry"][0]["changes"][0]["value"]["metadata"]["phone_number_id"] = "999"

@@ -178,6 +178,8 @@ async def test_a4_a_service_that_leaves_holds_nothing_more(hub_world: World) -> 
     await picks_up(helpdesk, conversation)
     await picks_up(crm, other, agent="Cem")
     assert (await passes(helpdesk, other, crm.id)).status == 200
+    typing = {"agent": {"id": "agent-Cem"}, "state": "typing"}
+    assert (await crm.call("POST", f"/v1/conversations/{conversation}/presence", typing)).status == 200
     await leaves(crm)
     told = await books.endpoint.hears("conversation.released", 2)
     assert [d.data["reason"] for d in told] == ["disconnected"] * 2
@@ -185,6 +187,9 @@ async def test_a4_a_service_that_leaves_holds_nothing_more(hub_world: World) -> 
     assert (await view(books, conversation))["picked_up_by"]["service"] == side(helpdesk)
     shown = await view(books, other)
     assert (shown["pickups"], shown["waiting_for"]) == ([], None)
+    looking = {"agent": {"id": "agent-Ana"}, "state": "viewing"}
+    there = await helpdesk.call("POST", f"/v1/conversations/{conversation}/presence", looking)
+    assert there.json["presence"] == []
     refused = await crm.call("POST", f"/v1/conversations/{conversation}/pickup", {"agent": {"id": "x"}})
     assert (refused.status, refused.json["code"]) == (404, "not_found")
 
@@ -254,6 +259,8 @@ async def test_what_cannot_be_handled_is_refused(hub_world: World) -> None:
     for path, body, wanted in (
         ("pickup", {}, (422, "invalid_request")),
         ("pickup", {"agent": {"name": "Ana"}}, (422, "invalid_request")),
+        ("pickup", {"agent": {"id": " \t "}}, (422, "invalid_request")),
+        ("pickup", {"agent": {"id": "a", "name": " "}}, (422, "invalid_request")),
         ("presence", {"agent": {"id": "a"}, "state": "asleep"}, (422, "invalid_request")),
         ("presence", {"state": "typing"}, (422, "invalid_request")),
         ("pass", {}, (422, "invalid_request")),
@@ -273,12 +280,14 @@ async def test_what_cannot_be_handled_is_refused(hub_world: World) -> None:
         ):
             answer = await service.call("POST", f"/v1/conversations/{name}/{path}", body)
             assert (answer.status, answer.json["code"]) == (404, "not_found")
+            assert "(rule A4)" in answer.json["detail"] or name == "x"
         assert (await service.call("DELETE", f"/v1/conversations/{name}/pickup")).status == 404
     reader = await hub_world.service("reader", scopes=["read"])
     await reader.connect()
     for method, path in (("POST", "pickup"), ("DELETE", "pickup"), ("POST", "presence"), ("POST", "pass")):
         answer = await reader.call(method, f"/v1/conversations/{conversation}/{path}", {})
         assert (answer.status, answer.json["code"]) == (403, "missing_scope")
+        assert "(rule E3)" in answer.json["detail"]
     assert (await helpdesk.call("GET", "/v1/conversations?waiting=maybe")).status == 422
 
 

@@ -149,8 +149,8 @@ async def test_e10_what_twilio_is_asked(hub_world: World, database_url: str) -> 
     buttons = {"type": "buttons", "text": "?", "buttons": [{"id": "1", "title": "a"}]}
     cannot: dict[str, dict[str, Any]] = {
         "interactive": {"interactive": buttons},
-        "contacts": {"contacts": [{"name": {"formatted_name": "A"}}]},
-        "reaction": {"reaction": {"message_id": "msg_1", "emoji": "x"}},
+        "contacts": {"contacts": [{"name": {"formatted_name": "A", "first_name": "A"}}]},
+        "reaction": {"reaction": {"message_id": "msg_1", "emoji": "👍"}},
         "sticker": {"media": {"url": URL}},
     }
     place = {"location": {"location": {"latitude": 1, "longitude": 1}}}
@@ -168,16 +168,20 @@ async def test_e10_what_twilio_is_asked(hub_world: World, database_url: str) -> 
             ["/template"],
         )
     assert await refused(shop, chat, "image", media=files[:2]) == (422, "unsupported_on_medium", ["/media"])
-    assert await refused(crm, sms, "text", text="x" * 1601) == (422, "text_too_long", ["/text"])
+    for service, conversation in ((crm, sms), (shop, chat)):
+        assert await refused(service, conversation, "text", text="x" * 1601) == (422, "text_too_long", ["/text"])
+    pdf = {"url": "https://x.org/a.pdf"}
+    assert await refused(shop, chat, "document", media=pdf, text="x") == (422, "unsupported_on_medium", ["/text"])
     assert len(hub_world.simulator.attempts) == 6
 
 
-async def test_e10_what_is_refused_before_the_provider_is_asked(hub_world: World) -> None:
+async def test_e10_what_is_refused_before_the_provider_is_asked(hub_world: World, database_url: str) -> None:
     helpdesk, crm = await hub_world.connected("helpdesk", "crm")
     customer = hub_world.customer(MIA)
     conversation = await writes(customer, helpdesk, crm)
     elsewhere = await writes(hub_world.customer(MIA, provider="twilio", medium="sms"), crm, text="by sms")
     foreign = (await timeline(crm, elsewhere))[0]["id"]
+    (latest,) = await timeline(crm, conversation)
     refusals: list[tuple[str, dict[str, Any], tuple[str, list[str]]]] = [
         ("text", {"text": "x" * 4097}, ("text_too_long", ["/text"])),
         ("image", {"media": {"url": URL}, "text": "x" * 1025}, ("text_too_long", ["/text"])),
@@ -189,7 +193,7 @@ async def test_e10_what_is_refused_before_the_provider_is_asked(hub_world: World
         ("media", {"media": {"id": "med_7"}}, ("unknown_media", ["/media/0/id"])),
         ("image", {"media": {"id": "med_" + "0" * 32}}, ("unknown_media", ["/media/0/id"])),
         ("template", {"template": {"content_sid": "HX" + "0" * 32}}, ("template_mismatch", ["/template"])),
-        ("reaction", {"reaction": {"message_id": foreign, "emoji": "x"}},
+        ("reaction", {"reaction": {"message_id": foreign, "emoji": "👍"}},
          ("unknown_message", ["/reaction/message_id"])),
         ("text", {"text": "x", "reply_to": foreign}, ("unknown_message", ["/reply_to"])),
         ("text", {"text": "x", "reply_to": "msg_" + "0" * 32}, ("unknown_message", ["/reply_to"])),
@@ -202,10 +206,29 @@ async def test_e10_what_is_refused_before_the_provider_is_asked(hub_world: World
     assert {f["pointer"] for f in both.json["errors"]} == {"/text", "/location/latitude", "/more"}
     assert hub_world.simulator.attempts == []
 
+    # What Meta knows no more, or never did.
+    gone = await customer.says("never mind")
+    await customer.revokes(gone)
+    reacted = await post(crm, conversation, "reaction", reaction={"message_id": latest["id"], "emoji": "👍"})
+    await ends(crm, reacted.json["message"]["id"], "sent")
+    (gone_id,) = [item["id"] for item in await timeline(crm, conversation) if item.get("provider_id") == gone]
+    for target in (gone_id, reacted.json["message"]["id"]):
+        assert await refused(crm, conversation, "reaction", reaction={"message_id": target, "emoji": "👍"}) == (
+            422,
+            "unknown_message",
+            ["/reaction/message_id"],
+        )
+    await ask(database_url, "update message set provider = 'twilio' where provider_id = $1", latest["provider_id"])
+    for kind, fields in (
+        ("reaction", {"reaction": {"message_id": latest["id"], "emoji": "👍"}}),
+        ("text", {"text": "x", "reply_to": latest["id"]}),
+    ):
+        assert (await refused(crm, conversation, kind, **fields))[:2] == (409, "message_not_sent")
+
     hub_world.simulator.hold()
     waiting = await post(crm, conversation, "text", text="with the provider")
     status, code, _ = await refused(
-        crm, conversation, "reaction", reaction={"message_id": waiting.json["message"]["id"], "emoji": "x"}
+        crm, conversation, "reaction", reaction={"message_id": waiting.json["message"]["id"], "emoji": "👍"}
     )
     assert (status, code) == (409, "message_not_sent")
     hub_world.simulator.release()
@@ -223,7 +246,7 @@ async def test_c1_nothing_of_any_kind_shows_through_a_mask(hub_world: World) -> 
         ("interactive", {"interactive": {"type": "cta_url", "text": "Z9text", "header": "Z9head", "footer": "Z9foot",
                                          "title": "Z9title", "url": "https://z9.example.com/Z9"}}),
         ("location", {"location": {"latitude": 1.25, "longitude": 2, "name": "Z9place", "address": "Z9street"}}),
-        ("contacts", {"contacts": [{"name": {"formatted_name": "Z9person"}}]}),
+        ("contacts", {"contacts": [{"name": {"formatted_name": "Z9person", "last_name": "Z9last"}}]}),
     ]  # fmt: skip
     names = []
     for kind, fields in sent:

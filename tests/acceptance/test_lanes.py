@@ -1,5 +1,6 @@
 """Every sender has a rate; within it agents go before automation, and one sender delays no other (rule E9)."""
 
+import asyncio
 import json
 import sys
 import time
@@ -206,6 +207,28 @@ async def pages(conn: Any, waiting: list[int]) -> int:
 def _bound(waiting: list[int]) -> str:
     ids = ", ".join(map(str, waiting))
     return outbox.LIST_HEADS_SQL.replace("$2::bigint[]", f"array[{ids}]::bigint[]").replace("$1", "20")
+
+
+async def test_e9_a_provider_that_is_silent_keeps_no_other_waiting(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meta takes connections and never answers: there are slots left for what goes by SMS."""
+    monkeypatch.setattr(sender, "GRACE", 0.0)
+    held: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    async with silent, world(database_url, tmp_path, meta_api_url=url, send_concurrency=4, send_timeout=60) as made:
+        (helpdesk,) = await made.connected("helpdesk")
+        for n in range(6):
+            person = made.customer(Person(f"+4916100000{n:03d}"))
+            message_id(await automates(helpdesk, await writes(person, helpdesk, text=f"I am {n}"), "Hi"))
+        await until(lambda: len(held) == 3)
+        conversation = await writes(made.customer(MIA, **SMS), helpdesk)
+        answer = await helpdesk.reply(conversation, "by SMS", query="?wait=10")
+        assert answer.json["message"]["provider_id"]
+        assert len(held) == 3
+        for writer in held:
+            writer.close()
 
 
 async def test_e9_a_head_of_another_sender_s_waits_with_it(database_url: str) -> None:

@@ -68,6 +68,8 @@ async def test_e10_a_file_is_uploaded_once_and_sent_often(hub_world: World, data
     assert (made.status, made.json) == (201, facts | {"sha256": sha256})
     again = await upload(crm, PDF, Content_Type="application/pdf", filename="x/y.pdf")
     assert (again.status, again.json["filename"], again.json["sha256"]) == (201, "y.pdf", sha256)
+    turned = await upload(crm, PDF, Content_Type="application/pdf", filename="a%E2%80%AEfdp.exe%C2%85.pdf")
+    assert turned.json["filename"] == "afdp.exe.pdf"
     assert again.json["id"] != media_id
     (path,) = on_disk(tmp_path)
     assert (path.name, path.read_bytes(), path.stat().st_mode & 0o777) == (sha256, PDF, 0o600)
@@ -213,6 +215,8 @@ async def test_e10_what_cannot_be_uploaded_leaves_nothing_behind(database_url: s
             (crm, form(), {}, 422, "invalid_request"),
             (crm, b"no form", {"Content_Type": "multipart/form-data; boundary=x"}, 422, "invalid_request"),
             (crm, b"no form", {"Content_Type": "multipart/form-data"}, 422, "invalid_request"),
+            (crm, b"--x\r\nX: " + b"y" * 20_000 + b"\r\n\r\nz\r\n--x--\r\n",
+             {"Content_Type": "multipart/form-data; boundary=x"}, 422, "invalid_request"),
         ]  # fmt: skip
         for service, data, headers, status, code in cases:
             answer = await upload(service, data, **headers)

@@ -41,16 +41,19 @@ async def test_b8_the_answer_lands_in_the_conversation_that_was_begun(hub_world:
     assert answer.json["message"]["provider_id"]
     mine, theirs = await queued(crm, name), await queued(helpdesk, name)
     conversation = mine["conversation"]["id"]
+    assert answer.json["message"]["conversation_id"] == conversation
     assert theirs["conversation"] == mine["conversation"]
     assert theirs["message"]["masked"] is True
     assert mine["contact"]["addresses"] == [{"type": "phone", "value": MIA.phone}]
     customer = hub_world.customer(MIA, **SMS)
     assert (await customer.hears()).text == BODY["text"]
+    again = await begins(crm)  # nor is that left out where nobody waits for the provider
+    assert again.json["message"]["conversation_id"] == conversation
     assert await writes(customer, helpdesk, crm, text="Thank you") == conversation
     assert conversation_of(crm, "Thank you") == conversation
     heard = crm.endpoint.of("message.received")[0].data
     assert heard["contact"]["id"] == mine["contact"]["id"]
-    assert [item["direction"] for item in await timeline(helpdesk, conversation)] == ["inbound", "outbound"]
+    assert [item["direction"] for item in await timeline(helpdesk, conversation)] == ["inbound", "outbound", "outbound"]
     assert (await helpdesk.reply(conversation, "Welcome")).status == 202
     assert await writes(hub_world.customer(MIA), helpdesk, text="on WhatsApp") != conversation
     whatsapp = helpdesk.endpoint.of("message.received")[-1].data["contact"]
@@ -152,6 +155,7 @@ async def test_e1_every_fault_of_a_first_message_is_told(hub_world: World, datab
         ({"to": None}, {"/to"}),
         ({"to": "4915112345678"}, {"/to"}),
         ({"to": USER_ID}, {"/to"}),
+        ({"to": NUMBER}, {"/to"}),
         ({"to": "Acme", "medium": "whatsapp"}, {"/to"}),
         ({"from": "x"}, {"/from"}),
         ({"from_": NUMBER}, {"/from_"}),

@@ -342,6 +342,11 @@ async def test_connecting_again_updates_and_keeps_rank_and_secret(hub_world: Wor
     assert "signing_secret" not in answer.json
     assert (answer.json["role"], answer.json["parent_epoch"]) == ("parent", 1)
     assert helpdesk.endpoint.secret == secret
+    path = f"/v1/numbers/{NUMBER}/connection"
+    named = {"endpoint_url": crm.endpoint.url, "share": [helpdesk.id] * 3}
+    assert (await crm.call("PUT", path, named)).json["share"] == [helpdesk.id]
+    named["share"] = [f"svc_{number:032x}" for number in range(201)]
+    assert (await crm.call("PUT", path, named)).json["code"] == "invalid_request"
     conversation = await writes(hub_world.customer(MIA), helpdesk, crm)
     await helpdesk.reply(conversation, "Hi")
     await crm.endpoint.wait(lambda me: len(me.of("message.status")) == 4)

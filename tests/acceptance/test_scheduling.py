@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from hub.app import running
-from providers.simulator import Customer, Person
+from providers.simulator import Customer, Fault, Person
 from tests.support.talk import MIA, automates, ends, leaves, timeline, writes
 from tests.support.wire import ask, until
 from tests.support.world import ADMIN, Answer, Service, World, settings_for, world
@@ -235,3 +235,20 @@ async def test_the_segments_of_an_sms_are_told(hub_world: World) -> None:
     for text, segments in (("Hi", 1), ("a" * 161, 2), ("ы" * 71, 2)):
         assert (await helpdesk.reply(sms, text)).json["message"]["segments"] == segments
     assert "segments" not in (await helpdesk.reply(whatsapp, "Hi")).json["message"]
+
+
+async def test_e7_what_was_tried_already_is_not_cancelled_with_its_service(hub_world: World, database_url: str) -> None:
+    """The provider did not take it, and its service leaves before the next attempt: it has failed, being no longer
+    queued."""
+    conversation, customer, (helpdesk, crm) = await talk(hub_world, "helpdesk", "crm")
+    hub_world.simulator.fail_next(Fault.throttled(retry_after=60))
+    tried = message_id(await automates(helpdesk, conversation, "tried"))
+    await until(lambda: ask(database_url, "select true from outbox where attempts = 1 and claimed_by is null"))
+    waiting = message_id(await automates(helpdesk, conversation, "waiting"))
+    refused = await cancels(helpdesk, tried)
+    assert (refused.status, refused.json["message_status"]) == (409, "sending")
+    await leaves(helpdesk)
+    assert set((await ends(crm, tried, "failed", "cancelled"))["status_times"]) == {"queued", "sending", "failed"}
+    assert set((await ends(crm, waiting, "failed", "cancelled"))["status_times"]) == {"queued", "cancelled"}
+    assert len(hub_world.simulator.attempts) == 1
+    assert not customer.received

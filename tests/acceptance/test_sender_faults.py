@@ -1,5 +1,6 @@
 """Sending while the database goes, another process takes over, one asks for hours, the queue is long (E8, E9)."""
 
+import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,9 +18,9 @@ from hub.actions import record_send
 from hub.app import running
 from hub.domain import rates
 from hub.domain.ids import new_id
-from hub.store import outbox
+from hub.store import leases, outbox
 from hub.store.pool import Database, Dedicated
-from hub.workers import asker, sender
+from hub.workers import asker, leftovers, sender
 from providers.simulator import Fault, StatusPlan
 from tests.support.cut import Line, line_to
 from tests.support.talk import MIA, ends, writes
@@ -172,17 +173,21 @@ async def test_e8_a_retry_that_comes_after_its_hold_is_a_failure(frail: Frail, t
     assert len(frail.world.simulator.attempts) == 1
 
 
+@pytest.mark.parametrize("loss", ["noticed", "not noticed yet"])
 async def test_e8_who_lost_the_queue_hands_nothing_over(
-    hub_world: World, database_url: str, monkeypatch: pytest.MonkeyPatch
+    hub_world: World, database_url: str, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
-    """It had claimed the message just before: that goes back, and is claimed again."""
+    """It had claimed the message just before: that goes back, and is claimed again. A process that stood still does not
+    know that it has lost it, only that it has not asked for long."""
     (helpdesk,) = await hub_world.connected("helpdesk")
     conversation = await writes(hub_world.customer(MIA), helpdesk)
     real, claims = sender.Sender._claim, []
 
     async def claim(self: sender.Sender, head: Any) -> Any:
         claims.append(await real(self, head))
-        if len(claims) == 1:
+        if len(claims) == 1 and loss == "not noticed yet":
+            self._confirmed -= 11
+        elif len(claims) == 1:
             await ask(database_url, END_OWNER_SQL)
             await until(lambda: ask(database_url, f"select exists ({OWNER_SQL})"))  # it owns the queue anew
         return claims[-1]
@@ -198,6 +203,89 @@ OWNER_SQL = """
 select pid from pg_locks where locktype = 'advisory' and classid = 7003 and objid = 2 and granted
    and database = (select oid from pg_database where datname = current_database())"""
 END_OWNER_SQL = f"select pg_terminate_backend(pid, 5000) from ({OWNER_SQL}) o"
+
+
+async def test_e8_a_process_that_stands_still_keeps_nobody_waiting(
+    hub_world: World, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is open and it says nothing: another one sends, and it goes on as one that lost the queue."""
+    (helpdesk,) = await hub_world.connected("helpdesk")
+    conversation = await writes(hub_world.customer(MIA), helpdesk)
+    moving, still, real = asyncio.Event(), asyncio.Event(), leases.confirm
+
+    async def confirm(conn: Any) -> None:
+        if not moving.is_set() and not still.is_set():
+            still.set()
+            await moving.wait()
+        await real(conn)
+
+    monkeypatch.setattr(sender, "SILENCE", 0.5)
+    await ask(database_url, END_OWNER_SQL)  # who owns it from now on is given up after half a second
+    monkeypatch.setattr(leases, "confirm", confirm)
+    await still.wait()
+    name = message_id(await helpdesk.reply(conversation, "Hi"))
+    async with running(settings_for(hub_world.simulator, database_url, tmp_path / "other", roles=("sender",))):
+        await ends(helpdesk, name, "read")
+        moving.set()
+    await ends(helpdesk, message_id(await helpdesk.reply(conversation, "after")), "read")
+    assert [send.text for send in hub_world.simulator.sent] == ["Hi", "after"]
+
+
+async def test_e8_what_somebody_claimed_who_owns_nothing_does_not_wait_forever(
+    hub_world: World, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It did not know yet that it had lost the queue, claimed a message, and was killed."""
+    monkeypatch.setattr(leftovers, "ORPHANED", 0.2)
+    await ask(database_url, END_OWNER_SQL)
+    (helpdesk,) = await hub_world.connected("helpdesk")
+    conversation = await writes(hub_world.customer(MIA), helpdesk)
+    hub_world.simulator.hold()
+    message_id(await helpdesk.reply(conversation, "with the provider"))
+    await hub_world.simulator.wait_for(lambda: hub_world.simulator.in_flight == 1)
+    name = message_id(await helpdesk.reply(conversation, "claimed"))
+    await ask(
+        database_url,
+        "update outbox set claimed_by = $2, claimed_at = now(), attempts = 1 where message_id = $1",
+        uuid_of(name),
+        uuid4(),
+    )
+    await ends(helpdesk, name, "unknown")
+    hub_world.simulator.release()
+    assert len(hub_world.simulator.attempts) == 1
+
+
+async def test_e8_a_send_that_ends_while_claims_are_looked_through_is_not_sent_again(
+    hub_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look saw it claimed; then its outcome was recorded as unknown. Nobody works on it, and it is not lost."""
+    (helpdesk,) = await hub_world.connected("helpdesk")
+    conversation = await writes(hub_world.customer(MIA), helpdesk)
+    simulator, landed, looks = hub_world.simulator, asyncio.Event(), 0
+    real_look, real_landed = outbox.list_claimed, sender.Sender._landed
+
+    async def list_claimed(conn: Any, owner: UUID) -> Any:
+        nonlocal looks
+        rows = await real_look(conn, owner)
+        looks += landed.is_set()
+        if rows and simulator.in_flight:
+            simulator.release()
+            await landed.wait()
+        return rows
+
+    def has_landed(self: sender.Sender, *flight: Any) -> None:
+        real_landed(self, *flight)
+        landed.set()
+
+    monkeypatch.setattr(sender.Sender, "_landed", has_landed)
+    simulator.status_plan = StatusPlan.none()
+    simulator.fail_next(Fault.dropped(taken=True))
+    simulator.hold()
+    name = message_id(await helpdesk.reply(conversation, "perhaps"))
+    await simulator.wait_for(lambda: simulator.in_flight == 1)
+    monkeypatch.setattr(outbox, "list_claimed", list_claimed)
+    await ends(helpdesk, name, "unknown")
+    await until(lambda: looks > 3)
+    assert len(simulator.attempts) == 1
 
 
 # When to try again --------------------------------------------------------------------------------------------------
@@ -323,6 +411,31 @@ async def test_e8_what_twilio_refused_later_is_told(asked: Asked) -> None:
     assert (await asked.view(failed["id"]))["provider_id"] == asked.world.simulator.sent[0].provider_id
 
 
+@pytest.mark.parametrize("is_parked", [False, True], ids=["listed", "parked"])
+async def test_e5_an_opt_out_that_is_learned_by_asking_counts(asked: Asked, is_parked: bool) -> None:
+    """As it does in an answer or in a callback; or it was parked until asking told whose it is."""
+    simulator = asked.world.simulator
+    simulator.fail_next(Fault.silent(taken=True))
+    name = message_id(await asked.helpdesk.reply(asked.conversation, "lost?"))
+    await simulator.wait_for(lambda: bool(simulator.sent))
+    sid = simulator.sent[0].provider_id
+    if is_parked:
+        await ask(asked.url, PARK_SQL, sid, '{"errors": [{"code": "opted_out", "provider_code": "21610"}]}')
+    else:
+        simulator.twilio_api.set_status(sid, "undelivered", 21610)
+    await ends(asked.helpdesk, name, "failed")
+    await asked.helpdesk.endpoint.wait(lambda me: bool(me.of("consent.changed")))
+    (told,) = [d.data for d in asked.helpdesk.endpoint.of("consent.changed")]
+    assert (told["consent"]["status"], told["consent"]["source"]) == ("revoked", "provider")
+    refused = await asked.helpdesk.reply(asked.conversation, "more")
+    assert (refused.status, refused.json["code"]) == (409, "no_consent")
+
+
+PARK_SQL = """
+insert into orphan_status (provider, provider_id, status, reported, details)
+values ('twilio', $1, 'failed', 'undelivered', $2)"""
+
+
 async def test_e8_what_twilio_never_had_stays_unknown(asked: Asked) -> None:
     """Neither is the message before, which says the same, taken for it."""
     first = message_id(await asked.helpdesk.reply(asked.conversation, "lost?", query="?wait=5"))
@@ -376,6 +489,44 @@ async def test_e8_an_unknown_of_a_dead_process_is_asked_about(
             await until(lambda: is_empty(database_url))
         assert (await helpdesk.call("GET", f"/v1/messages/{name}")).json["provider_id"] == sid
         assert len(made.simulator.attempts) == attempts
+
+
+async def test_e8_who_takes_over_after_the_hold_asks_all_the_same(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its conversation went on meanwhile. Each is asked about once, and what is older than ten minutes not at all."""
+    asks: list[UUID] = []
+    looks: list[int] = []
+    async with world(database_url, tmp_path, roles=("gateway", "fanout")) as made:
+        (helpdesk,) = await made.connected("helpdesk")
+        conversation = await writes(made.customer(MIA, **MIA_BY_SMS), helpdesk)
+        names = {}
+        for age in (200, 400, 700):
+            names[age] = uuid_of(message_id(await helpdesk.reply(conversation, f"{age} seconds ago")))
+            await ask(database_url, UNKNOWN_SINCE_SQL, names[age], age)
+        await ask(database_url, "delete from outbox")
+        settle, list_unknown = asker.settle_unknown, outbox.list_unknown
+
+        async def settle_unknown(*arguments: Any) -> Any:
+            asks.append(arguments[1])
+            return await settle(*arguments)
+
+        async def counted(*arguments: Any) -> Any:
+            looks.append(len(asks))
+            return await list_unknown(*arguments)
+
+        monkeypatch.setattr(asker, "settle_unknown", settle_unknown)
+        monkeypatch.setattr(outbox, "list_unknown", counted)
+        monkeypatch.setattr(asker, "_LOOK", 0.05)
+        async with running(settings_for(made.simulator, database_url, tmp_path, roles=("sender",))):
+            await until(lambda: looks.count(2) > 3)
+        assert sorted(asks) == [names[200], names[400]]
+
+
+UNKNOWN_SINCE_SQL = """
+with became as (update message set status = 'unknown' where id = $1)
+insert into message_status (message_id, reported, status, at)
+select $1, word, word, now() - make_interval(secs => $2 + 1) from unnest(array['sending', 'unknown']) word"""
 
 
 # The queue ----------------------------------------------------------------------------------------------------------

@@ -1,9 +1,13 @@
 """The list of templates: read from the providers, kept for a while, and heeded when one is sent (rules E5, E10)."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
+from hub.http.templates import TemplateDesk
+from hub.store.templates import list_senders
 from providers.simulator import Fault
+from providers.whatsapp_cloud.provider import connect
 from tests.support.talk import MIA, pages, timeline, writes
 from tests.support.wire import ask
 from tests.support.world import NUMBER, Answer, Service, World
@@ -110,7 +114,24 @@ async def test_e10_a_provider_that_cannot_be_asked(hub_world: World, database_ur
     assert await listed(crm, query) == stale
 
 
-async def test_e10_what_the_list_says_of_a_template_is_heeded(hub_world: World) -> None:
+async def test_e10_who_waits_for_a_provider_in_vain_waits_once(hub_world: World, database_url: str) -> None:
+    simulator, database = hub_world.simulator, hub_world.hub.database
+    token = simulator.meta_access_token
+    meta = await connect(
+        app_secrets=[], verify_token=None, access_token=token, api_url=simulator.url, timeout=10, concurrency=5
+    )
+    context: Any = SimpleNamespace(database=database, providers={"meta": meta})
+    async with database.reading() as conn:
+        sender = (await list_senders(conn, await ask(database_url, "select id from number where e164 = $1", NUMBER)))[0]
+    desk = TemplateDesk()
+    simulator.fail_next_asked(Fault.bare(502))
+    refusals = await asyncio.gather(*(desk.refresh(context, sender, is_asked=False) for _ in range(20)))
+    assert {refusal and refusal.code for refusal in refusals} == {"provider_unavailable"}
+    assert await desk.refresh(context, sender, is_asked=False) is None  # without a list, the next may ask at once
+    await meta.close()
+
+
+async def test_e10_what_the_list_says_of_a_template_is_heeded(hub_world: World, database_url: str) -> None:
     helpdesk, crm = await hub_world.connected("helpdesk", "crm")
     customer = hub_world.customer(MIA)
     conversation = await writes(customer, helpdesk, crm)
@@ -122,6 +143,9 @@ async def test_e10_what_the_list_says_of_a_template_is_heeded(hub_world: World) 
     assert refused.json["template_status"] == "rejected"
     assert "(rule E10)" in refused.json["detail"]
     assert (await post(crm, conversation, {"name": "unheard_of", "language": "en"})).status == 202
+    # A refusal may be over by now, and nobody has read the list since: Meta decides. What it is stays as it was.
+    await ask(database_url, OLDER, 3601)
+    assert (await post(crm, conversation, {"name": "lottery", "language": "en"})).status == 202
 
     wanted = {"name": "spring_sale", "language": "en"}
     sent = await post(crm, conversation, wanted)
@@ -146,7 +170,7 @@ async def test_e4_outside_the_window_only_templates_go(hub_world: World, databas
         {"type": "text", "text": "x"},
         {"type": "image", "media": {"url": "https://x.org/a.png"}},
         {"type": "location", "location": {"latitude": 1, "longitude": 1}},
-        {"type": "reaction", "reaction": {"message_id": asked["id"], "emoji": "x"}},
+        {"type": "reaction", "reaction": {"message_id": asked["id"], "emoji": "👍"}},
     )
     for fields in bodies:
         answer = await helpdesk.call(

@@ -152,10 +152,12 @@ async def test_c3_a_timeline_is_paged_both_ways(hub_world: World) -> None:
         "before=x",
         "after=1.5",
         "after=",
+        "before=5&after=2",
         "limit=" + "9" * 5000,
     ):
         answer = await helpdesk.call("GET", f"{path}?{query}")
         assert answer.status == 422, (query[:20], answer)
+        assert (await hub_world.call("GET", f"/v1/admin/conversations/{conversation}/messages?{query}")).status == 422
 
 
 async def test_conversations_are_paged(hub_world: World) -> None:

@@ -11,6 +11,7 @@ import aiohttp
 
 from providers.simulator import Fault
 from tests.support.talk import MIA, audit, ends, operator_events, revealed_events, writes
+from tests.support.talk import leaves as leaves_number
 from tests.support.world import ADMIN, Service, World
 
 SHOWN = {
@@ -165,11 +166,12 @@ class Stage:
         }
 
 
-def check(found: bytes, hidden: set[str], *, is_full: bool, where: object) -> None:
-    """All of the content is there, or none of it."""
+def check(found: bytes, hidden: set[str], *, is_full: bool, where: object, is_own: bool = False) -> None:
+    """All of the content is there, or none of it; the agent's id for its own service only."""
     text = found.decode()
     present = {word for word in hidden if word in text}
-    assert present == (hidden if is_full else set()), where
+    told = hidden if is_own else hidden - {"§agent-7"}
+    assert present == (told if is_full else set()), where
     assert ('"masked":true' in text.replace(" ", "")) is not is_full, where
     assert is_full or "§" not in text, where
 
@@ -210,7 +212,7 @@ async def test_c2_every_way_out_follows_what_both_sides_wanted_then_and_want_now
                 assert seen[what] == message[what]
             assert seen["agent"]["name"] == "Ana"
         for path, found in (await stage.views(helpdesk, message, last)).items():
-            check(found, hidden, is_full=True, where=(story, "helpdesk", path))
+            check(found, hidden, is_full=True, is_own=True, where=(story, "helpdesk", path))
 
 
 async def test_c2_the_operator_sees_content_for_a_reason_only_and_leaves_a_trace(hub_world: World) -> None:
@@ -250,7 +252,7 @@ async def test_c2_the_operator_sees_content_for_a_reason_only_and_leaves_a_trace
 
     # In full, for a reason.
     path = f"/v1/admin/messages/{message}/reveal"
-    for body in ({}, {"reason": " "}, {"reason": "x" * 501}, {"reason": None}):
+    for body in ({}, {"reason": "   "}, {"reason": " x "}, {"reason": "x" * 501}, {"reason": None}):
         refused = await hub_world.call("POST", path, body)
         assert (refused.status, refused.json["code"]) == (422, "invalid_request")
     whole = (await helpdesk.call("GET", f"/v1/messages/{message}")).json
@@ -300,3 +302,15 @@ async def test_c2_the_channels_default_holds_for_what_is_written_from_then_on(hu
         await ends(crm, sent.json["message"]["id"], "read")
         assert (await hub_world.call("PATCH", number, {"default_share": share}, key=ADMIN)).status == 200
     assert await seen() == [None, "second", None]
+
+    # Who has left: what it shared by default is closed with the default, and what it missed is not opened to it.
+    await leaves_number(helpdesk)
+    assert await seen() == [None, "second", None]
+    assert (await hub_world.call("PATCH", number, {"default_share": "none"})).status == 200
+    assert await seen() == [None, None, None]
+    await helpdesk.connect(share="all")
+    await leaves_number(crm)
+    await helpdesk.reply(conversation, "while crm was away")
+    await crm.connect(display="full")
+    await helpdesk.reply(conversation, "now it is back")
+    assert await seen() == [None, "second", None, None, "now it is back"]

@@ -218,6 +218,11 @@ def test_e5_only_the_whole_message_counts() -> None:
     assert {word: keyword_of(word) for word in [*listed(NEITHER), "", " ", "stop " * 20] if keyword_of(word)} == {}
 
 
+def test_e5_punctuation_is_no_part_of_the_message_however_much_there_is() -> None:
+    for text in (f"Stop{'!' * 99}", f"{'.' * 50} STOP {'¡！…' * 20}", "STOP" + "\n" * 60 + "."):
+        assert keyword_of(text) == "stop"
+
+
 @given(st.text(max_size=60))
 def test_e5_any_text_at_all(text: str) -> None:
     assert keyword_of(text) in {None, "stop", "start", "help"}
@@ -254,7 +259,7 @@ PHONE, USER, NAME = Address("phone", "+5511912345678"), Address("user_id", "BR.1
     ("reported", "owned", "kept_under"),
     [
         ([USER, PHONE], [USER, PHONE], PHONE),
-        ([USER, PHONE], [USER], USER),  # the phone is another contact's: what is said here is not theirs
+        ([USER, PHONE], [USER], USER),  # the phone is another contact's, for whom it is noted apart
         ([USER, PHONE, NAME], None, PHONE),
         ([USER, NAME], None, USER),
     ],

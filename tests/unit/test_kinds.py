@@ -52,7 +52,7 @@ GOOD: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
         {"template": META_TEMPLATE | {"components": [{"type": "body", "parameters": [{"type": "text", "text": "7"}]}]}},
         None,
     ),
-    ("template", {"template": TWILIO_TEMPLATE | {"variables": {"1": "seven"}}}, None),
+    ("template", {"template": TWILIO_TEMPLATE | {"variables": {"1": "seven", "text": "x" * 1600}}}, None),
     ("interactive", {"interactive": BUTTONS | {"header": "h" * 60, "footer": "f" * 60, "text": "t" * 1024}}, None),
     ("interactive", {"interactive": BUTTONS | {"buttons": [{"id": "i" * 256, "title": "t" * 20}]}}, None),
     ("interactive", {"interactive": LIST | {"text": "t" * 4096}}, None),
@@ -63,8 +63,19 @@ GOOD: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
     ),
     ("interactive", {"interactive": CTA}, None),
     ("location", {"location": {"latitude": -90, "longitude": 180.0, "name": "Office", "address": "Street 1"}}, None),
-    ("contacts", {"contacts": [CARD, {"name": {"formatted_name": "B"}}]}, None),
-    ("reaction", {"reaction": {"message_id": "msg_1", "emoji": "👍🏽"}}, None),
+    ("contacts", {"contacts": [CARD, {"name": {"formatted_name": "B", "last_name": "B"}}]}, None),
+    *(
+        ("reaction", {"reaction": {"message_id": "msg_1", "emoji": said}}, None)
+        for said in (
+            "👍🏽",
+            "❤️",
+            "1️⃣",
+            "ℹ️",
+            "🇩🇪",
+            "👩‍👩‍👧‍👦",
+            "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        )
+    ),
     ("reaction", {"reaction": {"message_id": "msg_1", "emoji": None}}, None),
 ]
 
@@ -97,7 +108,7 @@ BAD: list[tuple[str, dict[str, Any], set[str]]] = [
     ("image", {"text": "a"}, {"/media"}),
     ("text", {"text": "a", "media": FILE, "template": META_TEMPLATE, "interactive": CTA, "contacts": [CARD]},
      {"/media", "/template", "/interactive", "/contacts"}),
-    ("image", {"media": FILE, "preview_url": True, "reaction": {"message_id": "msg_1", "emoji": "x"}},
+    ("image", {"media": FILE, "preview_url": True, "reaction": {"message_id": "msg_1", "emoji": "👍"}},
      {"/preview_url", "/reaction"}),
     ("image", {"media": []}, {"/media"}),
     ("image", {"media": [FILE] * 11}, {"/media"}),
@@ -120,8 +131,8 @@ BAD: list[tuple[str, dict[str, Any], set[str]]] = [
     ("template", {"template": 7}, {"/template"}),
     ("template", {"template": META_TEMPLATE | TWILIO_TEMPLATE}, {"/template/name", "/template/language"}),
     ("template", {"template": META_TEMPLATE | {"variables": {}}}, {"/template/variables"}),
-    ("template", {"template": TWILIO_TEMPLATE | {"variables": {"1": 7, "2": ""}}},
-     {"/template/variables/1", "/template/variables/2"}),
+    ("template", {"template": TWILIO_TEMPLATE | {"variables": {"1": 7, "2": "", "3": "x" * 1601}}},
+     {f"/template/variables/{n}" for n in (1, 2, 3)}),
     ("template", {"template": {"content_sid": "HX1"}}, {"/template/content_sid"}),
     ("template", {"template": META_TEMPLATE | {"components": [{"type": 1}, {"type": "b", "x": deep(20)},
                                                               {"type": "b", "x": [0] * 2000}, {"type": "a\x00"}, 3]}},
@@ -135,6 +146,10 @@ BAD: list[tuple[str, dict[str, Any], set[str]]] = [
       "/interactive/buttons/0/title", "/interactive/buttons/1/id", "/interactive/buttons/1/title",
       "/interactive/sections"}),
     ("interactive", {"interactive": BUTTONS | {"buttons": []}}, {"/interactive/buttons"}),
+    ("interactive", {"interactive": BUTTONS | {"buttons": [{"id": " ", "title": "a"}, {"id": "b ", "title": "b"}]}},
+     {"/interactive/buttons/0/id", "/interactive/buttons/1/id"}),
+    ("interactive", {"interactive": LIST | {"sections": [section(None, "1", " 2")]}},
+     {"/interactive/sections/0/rows/1/id"}),
     ("interactive", {"interactive": BUTTONS | {"buttons": [{"id": str(n), "title": str(n)} for n in range(4)]}},
      {"/interactive/buttons"}),
     ("interactive", {"interactive": BUTTONS | {"buttons": [{"id": "1", "title": "a"}, {"id": "1", "title": "b"}]}},
@@ -160,12 +175,20 @@ BAD: list[tuple[str, dict[str, Any], set[str]]] = [
     ("location", {"location": {"latitude": True, "longitude": -180.5}},
      {"/location/latitude", "/location/longitude"}),
     ("contacts", {"contacts": []}, {"/contacts"}),
+    ("contacts", {"contacts": [CARD, {"name": {"formatted_name": "B"}},
+                               {"name": {"formatted_name": "B", "prefix": None}}]},
+     {"/contacts/1/name", "/contacts/2/name"}),
+    ("text", {"text": " \n\u3000"}, {"/text"}),
+    ("interactive", {"interactive": BUTTONS | {"text": " ", "buttons": [{"id": "1", "title": "\u2003"}]}},
+     {"/interactive/text", "/interactive/buttons/0/title"}),
     ("contacts", {"contacts": [CARD] * 258}, {"/contacts"}),
     ("contacts", {"contacts": [{}, {"name": {"first_name": "A"}, "birthday": "soon", "phones": [{"phone": 1}],
                                     "vcard": ""}]},
      {"/contacts/0/name", "/contacts/1/name/formatted_name", "/contacts/1/birthday", "/contacts/1/phones/0/phone",
       "/contacts/1/vcard"}),
     ("reaction", {"reaction": {"message_id": "msg_1"}}, {"/reaction/emoji"}),
+    *(("reaction", {"reaction": {"message_id": "msg_1", "emoji": said}}, {"/reaction/emoji"})
+      for said in ("", " ", "ok", ":)", "1", "👍 ", "so👍")),
     ("reaction", {"reaction": {"emoji": "👍" * 21}, "reply_to": "x", "text": "y"},
      {"/reaction/message_id", "/reaction/emoji", "/reply_to", "/text"}),
 ]  # fmt: skip
@@ -233,29 +256,33 @@ def test_quoting_where_it_can_be_done(provider: str, medium: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "medium", "most"),
+    ("kind", "medium", "provider", "most"),
     [
-        ("text", "whatsapp", 4096),
-        ("text", "sms", 1600),
-        ("image", "whatsapp", 1024),
-        ("document", "whatsapp", 1024),
-        ("image", "sms", 1600),
-        ("audio", "sms", 1600),
+        ("text", "whatsapp", "meta", 4096),
+        ("text", "whatsapp", "twilio", 1600),
+        ("text", "sms", "twilio", 1600),
+        ("image", "whatsapp", "meta", 1024),
+        ("image", "whatsapp", "twilio", 1024),
+        ("document", "whatsapp", "meta", 1024),
+        ("document", "sms", "twilio", 1600),
+        ("audio", "sms", "twilio", 1600),
     ],
 )
-def test_texts_and_captions_have_a_length(kind: str, medium: str, most: int) -> None:
-    kinds.check_text(kind, {"text": "x" * most}, medium, "meta")
-    kinds.check_text(kind, {}, medium, "meta")
+def test_texts_and_captions_have_a_length(kind: str, medium: str, provider: str, most: int) -> None:
+    kinds.check_text(kind, {"text": "x" * most}, medium, provider)
+    kinds.check_text(kind, {}, medium, provider)
     with pytest.raises(Invalid) as caught:
-        kinds.check_text(kind, {"text": "x" * (most + 1)}, medium, "meta")
+        kinds.check_text(kind, {"text": "x" * (most + 1)}, medium, provider)
     assert caught.value.code == "text_too_long"
     assert str(most) in caught.value.detail
 
 
-@pytest.mark.parametrize("kind", ["audio", "sticker"])
-def test_what_carries_no_text_on_whatsapp(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "provider"), [("audio", "meta"), ("sticker", "meta"), ("audio", "twilio"), ("document", "twilio")]
+)
+def test_what_carries_no_text_on_whatsapp(kind: str, provider: str) -> None:
     with pytest.raises(Invalid) as caught:
-        kinds.check_text(kind, {"text": "x"}, "whatsapp", "meta")
+        kinds.check_text(kind, {"text": "x"}, "whatsapp", provider)
     assert caught.value.code == "unsupported_on_medium"
     assert [fault.pointer for fault in caught.value.errors] == ["/text"]
 
@@ -285,18 +312,28 @@ def test_what_carries_no_text_on_whatsapp(kind: str) -> None:
 )
 def test_files_have_a_type_and_a_size(kind: str, medium: str, file: dict[str, Any], code: str | None) -> None:
     if code is None:
-        kinds.check_file(kind, file, medium, 0)
+        kinds.check_file(kind, file, medium, "meta", 0)
         return
     with pytest.raises(Invalid) as caught:
-        kinds.check_file(kind, file, medium, 3)
+        kinds.check_file(kind, file, medium, "meta", 3)
     assert caught.value.code == code
     assert caught.value.errors[0].pointer.startswith("/media/3")
 
 
+def test_twilio_fetches_less_than_meta_takes() -> None:
+    most = 16 * kinds.MB
+    kinds.check_file("document", {"size": most}, "whatsapp", "twilio", 0)
+    kinds.check_file("document", {"size": most + 1}, "whatsapp", "meta", 0)
+    for kind, size in (("document", most + 1), ("image", 5 * kinds.MB + 1)):
+        with pytest.raises(Invalid) as caught:
+            kinds.check_file(kind, {"size": size}, "whatsapp", "twilio", 0)
+        assert caught.value.code == "media_too_large"
+
+
 def test_files_of_several_kinds_go_together_where_several_can() -> None:
-    kinds.check_file("image", {"mime_type": "video/mp4"}, "sms", 1, is_mixed=True)
+    kinds.check_file("image", {"mime_type": "video/mp4"}, "sms", "twilio", 1, is_mixed=True)
     with pytest.raises(Invalid):
-        kinds.check_file("image", {"mime_type": "text/html"}, "sms", 1, is_mixed=True)
+        kinds.check_file("image", {"mime_type": "text/html"}, "sms", "twilio", 1, is_mixed=True)
     kinds.check_file_count(10, "sms", "twilio")
     for count, medium in ((11, "sms"), (2, "whatsapp")):
         with pytest.raises(Invalid, match=f"{count} files in one message over {medium}"):

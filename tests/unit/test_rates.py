@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.domain.rates import LONGEST_PAUSE, Rates
+from hub.domain.rates import LONGEST_PAUSE, Rates, Slots
 
 ONE, OTHER = 1, 2
 
@@ -79,3 +79,39 @@ def test_e9_a_throttled_sender_stands_still_as_a_whole(asked: float, stands: flo
     rates.pause(ONE, 1, stands)
     rates.pause(ONE, 0, stands)
     assert not rates.take(ONE, 10, stands + 0.99)  # a shorter pause ends no longer one
+
+
+@pytest.mark.parametrize(
+    ("total", "first", "others"),
+    [
+        pytest.param(20, 15, [3, 1, 1, 0], id="twenty"),
+        pytest.param(4, 3, [1, 0], id="four"),
+        pytest.param(2, 1, [1, 0], id="two"),
+        pytest.param(1, 1, [0], id="one"),
+    ],
+)
+def test_e9_no_sender_takes_every_slot(total: int, first: int, others: list[int]) -> None:
+    slots = Slots(total)
+    assert sum(slots.take(ONE) for _ in range(30)) == first
+    assert slots.full() == [ONE]
+    for sender, most in enumerate(others, OTHER):
+        assert sum(slots.take(sender) for _ in range(30)) == most
+    slots.put_back(ONE)
+    assert slots.take(OTHER + len(others))  # somebody new comes first
+
+
+def test_e9_busy_senders_come_to_share_alike() -> None:
+    """Each gives a slot back in turn, and both want more."""
+    slots = Slots(20)
+    for sender in (ONE, OTHER):
+        while slots.take(sender):
+            pass
+    held = {ONE: 15, OTHER: 3}
+    for _ in range(50):
+        for sender in (ONE, OTHER):
+            slots.put_back(sender)
+            held[sender] -= 1
+            for wanting in (OTHER, ONE):
+                while slots.take(wanting):
+                    held[wanting] += 1
+    assert abs(held[ONE] - held[OTHER]) <= 2, held

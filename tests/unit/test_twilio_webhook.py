@@ -361,6 +361,14 @@ def test_a_status_in_full() -> None:
         ({"ErrorCode": "0"}, ()),
         ({"ErrorCode": "30003"}, ({"code": "undeliverable", "title": None, "detail": None, "provider_code": "30003"},)),
         ({"ErrorCode": "21610"}, ({"code": "opted_out", "title": None, "detail": None, "provider_code": "21610"},)),
+        *(
+            ({"ErrorCode": told}, ({"code": code, "title": None, "detail": None, "provider_code": told},))
+            for told, code in (
+                ("63033", "marketing_stopped"),
+                ("63049", "marketing_limited"),
+                ("63014", "undeliverable"),
+            )
+        ),
         (
             {"ChannelStatusMessage": "gone"},
             ({"code": "refused", "title": None, "detail": "gone", "provider_code": None},),

@@ -63,10 +63,13 @@ create table passed_conversation (
     at timestamptz not null
 );
 create index passed_conversation_to on passed_conversation (to_service_id);
+create index passed_conversation_from on passed_conversation (from_service_id);
 
 -- picked_up_by: the longest-standing holder as JSON, so that taking messages in need not look for it. opened_by: the
 -- service whose message began it (E3).
 alter table conversation add column picked_up_by text, add column opened_by uuid;
+-- A channel's conversations by age.
+create index conversation_channel on conversation (channel_id, id);
 create index conversation_opened_by on conversation (opened_by, created_at) where opened_by is not null;
 
 -- written_at: when the message was written that the event is about, where that was not just now; what its author shared
@@ -100,6 +103,8 @@ alter table sender add column rate real check (rate > 0), add column account tex
 alter table message add column send_at timestamptz, add column segments smallint;
 -- What a service's agents said lately (E3).
 create index message_by_agent on message (author_service_id, created_at) where origin = 'agent';
+-- Sends whose outcome became unknown lately: their provider is asked, by whoever owns the queue then (E8).
+create index message_status_unknown on message_status (at) where reported = 'unknown';
 
 -- Messages whose time has not come; then they go into the outbox, behind all that was accepted in their conversation.
 create table schedule (
