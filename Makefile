@@ -24,7 +24,7 @@ serve: setup
 	$(BIN)/partyline serve
 
 test: setup
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+	$(BIN)/pytest --numprocesses 3 --dist worksteal
 
 check: setup
 	$(BIN)/ruff format --check

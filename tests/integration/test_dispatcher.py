@@ -274,7 +274,7 @@ async def test_g2_dispatchers_that_come_and_go_lose_and_repeat_nothing_and_keep_
     await two.stop()
     await talk(10, one)
     for _, url in receivers:
-        await until(lambda url=url: stage.ledger.has(url, stage.events))
+        await until(lambda url=url: stage.ledger.has(url, stage.events), 30)
         stage.ledger.check(url, stage.events)
     assert stage.ledger.repeats() == {}
     assert {name for name, _, _ in stage.ledger.log} == {"one", "two", "one again"}
