@@ -172,13 +172,7 @@ class Unparsed:
 
 
 Item = (
-    MessageReceived
-    | MessageEdited
-    | MessageDeleted
-    | ReactionChanged
-    | StatusReported
-    | PreferenceChanged
-    | Unparsed
+    MessageReceived | MessageEdited | MessageDeleted | ReactionChanged | StatusReported | PreferenceChanged | Unparsed
 )
 """Everything a provider's webhook can hold."""
 
