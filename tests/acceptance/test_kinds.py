@@ -245,7 +245,7 @@ async def test_c1_nothing_of_any_kind_shows_through_a_mask(hub_world: World) -> 
         ("template", {"template": {"name": "spring_sale", "language": "en"}}),
         ("interactive", {"interactive": {"type": "cta_url", "text": "Z9text", "header": "Z9head", "footer": "Z9foot",
                                          "title": "Z9title", "url": "https://z9.example.com/Z9"}}),
-        ("location", {"location": {"latitude": 87.654321987, "longitude": 2, "name": "Z9place", "address": "Z9street"}}),
+        ("location", {"location": {"latitude": 87.654321987, "longitude": 2, "name": "Z9place", "address": "Z9road"}}),
         ("contacts", {"contacts": [{"name": {"formatted_name": "Z9person", "last_name": "Z9last"}}]}),
     ]  # fmt: skip
     names = []
