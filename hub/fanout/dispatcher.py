@@ -349,11 +349,12 @@ class Dispatcher:
         room = WINDOW - lanes.undone
         if not lanes.late or not lanes.has_room or room < WINDOW // 4:
             return
-        read = {shard: lanes.fronts[shard].read for shard in lanes.late}
-        late = {shard: at for shard, at in read.items() if at < self._tail.get(shard, 0)}
-        for shard in lanes.late - late.keys():
+        # A shard that is being taken over has fronts already, and no tail yet: it is judged when it has.
+        read = {shard: lanes.fronts[shard].read for shard in lanes.late & self._tail.keys()}
+        late = {shard: at for shard, at in read.items() if at < self._tail[shard]}
+        for shard in read.keys() - late.keys():
             lanes.fronts[shard].behind = 0
-        lanes.late = set(late)
+            lanes.late.discard(shard)
         if not late:
             return
         events = await event_log.list_after(conn, late, min(READ, room // len(late) + 1))

@@ -282,6 +282,33 @@ async def test_g2_dispatchers_that_come_and_go_lose_and_repeat_nothing_and_keep_
     assert await stage.conn.fetchval("select count(*) from parked_lane") == 0
 
 
+async def test_g2_a_log_that_is_followed_while_shards_are_taken_over_loses_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between one subscription's turn and the next, the log is looked at: the tail is not known yet."""
+    looks, count_behind, find_pulse = 0, engine.deliveries.count_behind, engine.event_log.find_pulse
+
+    async def counting(conn: "Conn") -> tuple[int, int]:
+        nonlocal looks
+        looks += 1
+        return await find_pulse(conn)
+
+    async def slowly(*args: Any) -> dict[int, int]:
+        found = await count_behind(*args)
+        seen = looks
+        await until(lambda: looks > seen + 2)
+        return found
+
+    receivers = [await stage.subscribe() for _ in range(2)]
+    await stage.log(TALKS)
+    monkeypatch.setattr(engine.event_log, "find_pulse", counting)
+    monkeypatch.setattr(engine.deliveries, "count_behind", slowly)
+    await stage.start("one")
+    for _, url in receivers:
+        await until(lambda url=url: stage.ledger.has(url, stage.events))
+        stage.ledger.check(url, stage.events)
+
+
 async def _is(ask_: Callable[[], object], wanted: object) -> bool:
     found = ask_()
     return (await found if asyncio.iscoroutine(found) else found) == wanted
