@@ -1,7 +1,7 @@
 """Who hears an event, and the exact bytes each of them sees: webhooks, feed and stream alike (rules C1, C2, G5)."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -10,9 +10,6 @@ from hub.domain.events import Event, whole
 from hub.domain.ids import event_id
 from hub.domain.masking import PolicyBook, automation, may_see_content, project_event
 from hub.store.pool import Record
-
-_MARKS: Final = ('"answered_service_id"', '"private"', '"warnings"')
-"""Keys of data that looks different to some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +58,12 @@ def _insider(event: Event, service_id: UUID) -> UUID | None:
     """The service, where an event may hold what is for it alone; None where it sees what all strangers see. A text that
     merely looks like it costs a rendering, no more.
     """
-    is_common = event.type.startswith("message.") and not any(mark in event.data for mark in _MARKS)
-    is_holder = event.picked_up_by is not None and service_id.hex in event.picked_up_by
-    is_author = event.author_service_id == service_id  # who alone is told its agent's id
-    return None if is_common and not is_holder and not is_author else service_id
+    data = event.data  # asked for every delivery: spelt out, it takes a third of the time
+    if '"private"' in data or '"warnings"' in data or '"answered_service_id"' in data:
+        return service_id
+    if event.author_service_id == service_id or not event.type.startswith("message."):
+        return service_id  # the author alone is told its agent's id
+    return service_id if event.picked_up_by is not None and service_id.hex in event.picked_up_by else None
 
 
 def _render(event: Event, viewer: Viewer, *, is_full: bool) -> bytes:

@@ -101,7 +101,8 @@ def project_message(
     """
     if not is_full:
         return _masked(message)
-    view = dict(message) if asked_by in {None, _name(viewer)} else _without_payloads(message)
+    is_asker = asked_by is None or asked_by == _name(viewer)
+    view = dict(message) if is_asker else _without_payloads(message)
     author = message.get("author")
     if author and author.get("service_id") != _name(viewer) and "agent" in view:
         view["agent"] = _agent_name(view["agent"])
@@ -117,7 +118,8 @@ def project_event(data: Mapping[str, Any], *, viewer: UUID | None, is_full: bool
     view = dict(data) if is_full else {name: data[name] for name in _FRAME if name in data}
     asked_by, private = view.pop("answered_service_id", None), view.pop("private", ())
     message, conversation = data.get("message"), data.get("conversation")
-    view |= _without_agent_ids({name: view[name] for name in view if name not in _PLAIN}, _name(viewer))
+    if not view.keys() <= _PLAIN:
+        view |= _without_agent_ids({name: view[name] for name in view if name not in _PLAIN}, _name(viewer))
     if message is not None:
         view["message"] = project_message(message, viewer=viewer, is_full=is_full, asked_by=asked_by)
     if conversation is not None and conversation.get("picked_up_by"):
