@@ -17,6 +17,8 @@ _QUIET: Final = 2.0
 _DRAIN: Final = 5.0
 """Seconds a drain takes at most, however busy connections are that are kept open."""
 _TICK: Final = 0.05
+_LATE: Final = 5
+"""Turns of the loop after which what was accepted while we closed is a connection, and can be ended."""
 
 
 def url_of(address: Sequence[Any]) -> str:
@@ -68,4 +70,10 @@ class Server:
     async def stop(self) -> None:
         """Take no new connections, close idle ones, answer who is waiting."""
         self._is_ending = True
+        server = self._runner.server
         await self._runner.cleanup()
+        for _ in range(_LATE):
+            await asyncio.sleep(0)
+        for late in server.connections if server else ():
+            if late.transport is not None:
+                late.transport.abort()

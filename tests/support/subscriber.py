@@ -49,7 +49,13 @@ class Subscriber:
     async def stop(self) -> None:
         """Stop listening."""
         if self._runner:
+            server = self._runner.server
             await self._runner.cleanup()
+            for _ in range(5):  # what was accepted while it closed becomes a connection only now
+                await asyncio.sleep(0)
+            for late in server.connections if server else ():
+                if late.transport is not None:
+                    late.transport.abort()
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
