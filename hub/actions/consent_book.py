@@ -11,7 +11,6 @@ from hub.actions.announce import Place, channel_event
 from hub.domain.addresses import MATCHED_TYPES, Address
 from hub.domain.consent import TOLD_BY_PROVIDER, Consent, ConsentEvent, Kind, Source, changes_anything, fold
 from hub.domain.events import EventDraft
-from hub.domain.ids import public_id
 from hub.domain.keywords import Keyword, keyword_in
 from hub.store import consents
 from hub.store.consents import LedgerDraft, NameKey, name_key
@@ -147,24 +146,8 @@ class ConsentBook:
 
     def _in_conversation(self, subject: Subject, said: Said, state: ConversationState) -> EventDraft:
         assert subject.contact is not None
-        return EventDraft(
-            type="consent.changed",
-            lane=state.id,
-            at=said.at,
-            number_id=state.number_id,
-            channel_id=state.channel_id,
-            conversation_id=state.id,
-            sequence=state.next_sequence(),
-            reply_window_expires_at=state.reply_window_expires_at,
-            picked_up_by=state.picked_up_by,
-            data={
-                "number": state.e164,
-                "channel_id": public_id("chn", state.channel_id),
-                "conversation": describe.conversation(state.id, state.medium),
-                "contact": describe.contact(subject.contact),
-                "consent": self._view(subject, said, state.number_id),
-            },
-        )
+        wish = self._view(subject, said, state.number_id)
+        return describe.conversation_event("consent.changed", state, subject.contact, said.at, consent=wish)
 
     def _view(self, subject: Subject, said: Said, number_id: int) -> dict[str, Any]:
         """As the event shows it: what holds on the number of whoever hears it; `number` is what was spoken of."""

@@ -32,12 +32,23 @@ def conversation(conversation_id: UUID, medium: str) -> dict[str, Any]:
     return {"id": public_id("cnv", conversation_id), "medium": medium}
 
 
+def conversation_data(state: ConversationState, of: Contact) -> dict[str, Any]:
+    """What every event of a conversation says beside what happened."""
+    return {
+        "number": state.e164,
+        "channel_id": public_id("chn", state.channel_id),
+        "conversation": conversation(state.id, state.medium),
+        "contact": contact(of),
+    }
+
+
 def conversation_event(
-    kind: str, state: ConversationState, of: Contact, now: datetime, *, audience: Sequence[UUID] | None = None,
-    **data: Any,
+    kind: str, state: ConversationState, of: Contact, now: datetime, *, sequence: int | None = None,
+    audience: Sequence[UUID] | None = None, message_id: UUID | None = None, author_service_id: UUID | None = None,
+    written_at: datetime | None = None, **data: Any,
 ) -> EventDraft:  # fmt: skip
-    """An event about a locked conversation, which takes its next number. One for an `audience` of some services takes
-    none: the others would see a gap (B6).
+    """An event about a locked conversation, which takes its next number, unless it has one (`sequence`). One for an
+    `audience` of some services takes none: the others would see a gap (B6).
     """
     return EventDraft(
         type=kind,
@@ -46,17 +57,14 @@ def conversation_event(
         number_id=state.number_id,
         channel_id=state.channel_id,
         conversation_id=state.id,
-        sequence=state.next_sequence() if audience is None else None,
+        sequence=sequence or (state.next_sequence() if audience is None else None),
         reply_window_expires_at=state.reply_window_expires_at,
         audience=audience,
         picked_up_by=state.picked_up_by,
-        data={
-            "number": state.e164,
-            "channel_id": public_id("chn", state.channel_id),
-            "conversation": conversation(state.id, state.medium),
-            "contact": contact(of),
-            **data,
-        },
+        message_id=message_id,
+        author_service_id=author_service_id,
+        written_at=written_at,
+        data={**conversation_data(state, of), **data},
     )
 
 

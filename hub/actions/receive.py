@@ -309,7 +309,7 @@ class _Batch:
                 "author_service_id": None,
                 "created_at": draft.created_at,
             }
-        data = self._data(state, thread.contact)
+        data = describe.conversation_data(state, thread.contact)
         data["message"] = describe.received_message(draft)
         target = _answered(item)
         author = self.authors.get(target) or self.unnamed.get(state.id) if target else None
@@ -330,7 +330,7 @@ class _Batch:
     ) -> None:
         target = self.targets.get((state.id, item.target_id or ""))
         sequence = state.next_sequence()
-        data = self._data(state, thread.contact)
+        data = describe.conversation_data(state, thread.contact)
         about = {"id": public_id("msg", target["id"]) if target else None, "provider_id": item.target_id}
         if target and isinstance(item, MessageEdited | MessageDeleted) and _is_of(item, target):
             self.edits.append((target["id"], item))
@@ -351,14 +351,6 @@ class _Batch:
             draft = self.book.take(message_id, report, state, self.contacts[state.contact_id])
             if draft:
                 self.drafts.append(draft)
-
-    def _data(self, state: ConversationState, contact: Contact) -> dict[str, Any]:
-        return {
-            "number": state.e164,
-            "channel_id": public_id("chn", state.channel_id),
-            "conversation": describe.conversation(state.id, state.medium),
-            "contact": describe.contact(contact),
-        }
 
     def _emit(
         self, kind: str, data: dict[str, Any], state: ConversationState, sequence: int, message_id: UUID | None,

@@ -10,7 +10,6 @@ import orjson
 
 from hub.actions import describe
 from hub.domain.events import EventDraft
-from hub.domain.ids import public_id
 from hub.domain.statuses import advance
 from hub.store import messages
 from hub.store.contacts import Contact
@@ -98,27 +97,11 @@ class StatusBook:
 
     def _event(self, entry: _Entry, report: Report, state: ConversationState, contact: Contact) -> EventDraft:
         row = entry.row
-        return EventDraft(
-            type="message.status",
-            lane=state.id,
-            at=report.at,
-            number_id=state.number_id,
-            channel_id=state.channel_id,
-            conversation_id=state.id,
-            sequence=state.next_sequence(),
-            reply_window_expires_at=state.reply_window_expires_at,
-            picked_up_by=state.picked_up_by,
-            message_id=row["id"],
-            author_service_id=row["author_service_id"],
-            written_at=row["created_at"],
-            data={
-                "number": state.e164,
-                "channel_id": public_id("chn", state.channel_id),
-                "conversation": describe.conversation(state.id, state.medium),
-                "contact": describe.contact(contact),
-                "message": describe.message(row, entry.history),
-            },
-        )
+        return describe.conversation_event(
+            "message.status", state, contact, report.at, message_id=row["id"],
+            author_service_id=row["author_service_id"], written_at=row["created_at"],
+            message=describe.message(row, entry.history),
+        )  # fmt: skip
 
     async def save(self, conn: Connection) -> None:
         """Write everything that changed."""

@@ -14,12 +14,11 @@ from hub.actions.pass_on import settle_pass
 from hub.actions.send_facts import Channel, lock_channel, read_facts
 from hub.domain import policy
 from hub.domain.errors import Conflict
-from hub.domain.events import Event, EventDraft
-from hub.domain.ids import new_id, public_id
+from hub.domain.events import Event
+from hub.domain.ids import new_id
 from hub.domain.limits import Limits
 from hub.domain.segments import count_segments
 from hub.store import contacts, conversations, event_log, messages, numbers, outbox, schedule
-from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
 from hub.store.messages import MessageDraft
 from hub.store.pool import Connection, Record
@@ -91,7 +90,11 @@ async def send(
         await settle_pass(conn, state, author.service_id)
     draft = _draft(author, request, content, state, channel, sender, now)
     view = await _store(conn, draft, state, sender)
-    drafts = [_queued(state, contact, draft, view), *collisions.drafts]
+    queued = describe.conversation_event(
+        "message.queued", state, contact, now, sequence=draft.sequence, message_id=draft.id,
+        author_service_id=author.service_id, message=view,
+    )  # fmt: skip
+    drafts = [queued, *collisions.drafts]
     return Accepted(view, collisions.warnings, await event_log.append(conn, drafts))
 
 
@@ -140,26 +143,3 @@ async def _store(conn: Connection, draft: MessageDraft, state: ConversationState
     row = await messages.find_message(conn, draft.id)
     assert row is not None
     return describe.message(dict(row))
-
-
-def _queued(state: ConversationState, contact: Contact, draft: MessageDraft, view: dict[str, Any]) -> EventDraft:
-    return EventDraft(
-        type="message.queued",
-        lane=state.id,
-        at=draft.created_at,
-        number_id=state.number_id,
-        channel_id=state.channel_id,
-        conversation_id=state.id,
-        sequence=draft.sequence,
-        reply_window_expires_at=state.reply_window_expires_at,
-        picked_up_by=state.picked_up_by,
-        message_id=draft.id,
-        author_service_id=draft.author_service_id,
-        data={
-            "number": state.e164,
-            "channel_id": public_id("chn", state.channel_id),
-            "conversation": describe.conversation(state.id, state.medium),
-            "contact": describe.contact(contact),
-            "message": view,
-        },
-    )
