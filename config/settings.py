@@ -1,6 +1,8 @@
 """Settings, read from the environment (prefix `PARTYLINE_`) or from the file named by `PARTYLINE_ENV_FILE`."""
 
 import os
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +13,7 @@ from pydantic_settings.sources import DotEnvSettingsSource
 DEFAULT_ELIGIBILITY_FILE = Path(__file__).with_name("eligibility.toml")
 ROLES = ("gateway", "fanout", "sender", "janitor")
 _URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
+_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*")
 
 
 class Settings(BaseSettings):
@@ -79,6 +82,32 @@ class Settings(BaseSettings):
     )
     attempt_retention_days: int = Field(14, ge=1, description="days it is known what was attempted and delivered")
 
+    link_base_url: str = Field(
+        "", description="where tracked links are served, as https://go.shop.example; empty tracks no links"
+    )
+    collector_base_url: str = Field(
+        "", description="where trackers report to, on the site's own domain; empty is LINK_BASE_URL"
+    )
+    site_domains: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="domains of the tracked sites, comma-separated; names under them count, too"
+    )
+    tracking_consent: Literal["required", "implied", "off"] = Field(
+        "required", description="required: tracked who agreed; implied: who has not refused; off: nobody is asked"
+    )
+    site_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="what backends of the sites sign hub.identify with, comma-separated during rotation"
+    )
+    phone_region: str = Field(
+        "", pattern="^([A-Z]{2})?$", description="country, as DE, of declared phone numbers without a country code"
+    )
+    auto_merge: bool = Field(False, description="merge candidates that were properly declared, without asking anybody")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="networks of proxies whose X-Forwarded-For is believed, comma-separated"
+    )
+    click_retention_days: int = Field(180, ge=1, description="days single clicks are kept; their counts stay")
+    address_retention_days: int = Field(30, ge=1, description="days the network of a click (/24 or /48) is kept")
+    visit_retention_days: int = Field(400, ge=30, description="days visits of tracked sites are kept")
+
     @property
     def reached_at(self) -> str:
         """The URL that providers call this hub by."""
@@ -101,7 +130,10 @@ class Settings(BaseSettings):
             raise ValueError(f"PARTYLINE_ENV_FILE names {path}, which is not a file")
         return init_settings, env_settings, DotEnvSettingsSource(settings_cls, env_file=path)
 
-    @field_validator("secret_keys", "roles", "meta_app_secrets", "twilio_auth_token", mode="before")
+    @field_validator(
+        "secret_keys", "roles", "meta_app_secrets", "twilio_auth_token", "site_domains", "site_secrets",
+        "trusted_proxies", mode="before",
+    )  # fmt: skip
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, SecretStr):
@@ -133,7 +165,20 @@ class Settings(BaseSettings):
             raise ValueError(f"roles are {', '.join(ROLES)}; not {', '.join(sorted(unknown)) or 'none at all'}")
         return value
 
-    @field_validator("public_url", "meta_api_url", "twilio_api_url")
+    @field_validator("site_domains")
+    @classmethod
+    def _domains(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.lower().strip(".") for name in value)
+        if wrong := [name for name in names if not _DOMAIN.fullmatch(name)]:
+            raise ValueError(f"domains are written as shop.example (IDNA for others); not {', '.join(wrong)}")
+        return names
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(text)) for text in value)
+
+    @field_validator("public_url", "meta_api_url", "twilio_api_url", "link_base_url", "collector_base_url")
     @classmethod
     def _url_without_slash(cls, value: str | None) -> str | None:
         if not value:

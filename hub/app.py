@@ -21,6 +21,7 @@ from hub.domain.endpoints import EndpointPolicy
 from hub.domain.errors import Refusal, Unavailable
 from hub.domain.limits import Limits
 from hub.domain.media_links import MediaLinks
+from hub.domain.tracking import Tracking
 from hub.fanout.client import DeliveryClient
 from hub.fanout.dispatcher import Dispatcher
 from hub.http import (
@@ -179,6 +180,13 @@ def _secret(value: SecretStr | None) -> str | None:
     return value.get_secret_value() if value else None
 
 
+def tracking_of(settings: Settings) -> Tracking:
+    """Where links are served and which sites are tracked."""
+    return Tracking(
+        settings.link_base_url, settings.collector_base_url, settings.site_domains, settings.tracking_consent
+    )
+
+
 def load_eligibility(settings: Settings) -> list[Rule]:
     """The configured sharing rules (A3). Raises `Unfit`, OSError."""
     try:
@@ -331,6 +339,7 @@ class _Parts:
             providers=by_name,
             files=files,
             media_links=links,
+            tracking=tracking_of(settings),
             admin_key=admin_key(settings),
             secret_overlap=settings.secret_overlap,
             is_metrics_open=settings.open_metrics,

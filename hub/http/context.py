@@ -14,6 +14,7 @@ from hub.domain.endpoints import EndpointPolicy
 from hub.domain.events import Event
 from hub.domain.limits import Limits
 from hub.domain.media_links import MediaLinks
+from hub.domain.tracking import Tracking
 from hub.store.files import Files
 from hub.store.pool import Database
 from hub.store.sealing import Sealer
@@ -59,6 +60,7 @@ class Context:
     providers: Mapping[str, Provider]
     files: Files
     media_links: MediaLinks
+    tracking: Tracking
     admin_key: str
     secret_overlap: int
     is_metrics_open: bool
