@@ -1,12 +1,14 @@
 """Fixtures: one PostgreSQL for the session, a fresh database and a whole hub for a test."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import database
-from tests.support.world import World, world
+from tests.support.world import Open, World, world
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +30,14 @@ async def hub_world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """A hub with simulated providers and one registered number."""
     async with world(database_url, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+async def open_world(database_url: str, tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens a hub with other settings than the usual."""
+    async with AsyncExitStack() as stack:
+
+        async def opener(**more: Any) -> World:
+            return await stack.enter_async_context(world(database_url, tmp_path, **more))
+
+        yield opener

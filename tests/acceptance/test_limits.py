@@ -2,33 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
-
-import pytest
 
 from providers.simulator import Person
 from tests.support.talk import MIA, automates, leaves, writes
 from tests.support.wire import ask
-from tests.support.world import NUMBER, Answer, Service, World, world
-
-Open = Callable[..., Awaitable[World]]
-
-
-@pytest.fixture
-async def open_world(database_url: str, tmp_path: Path) -> AsyncIterator[Open]:
-    """A hub with other settings than the usual."""
-    opened = []
-
-    async def opener(**more: Any) -> World:
-        manager = world(database_url, tmp_path, **more)
-        opened.append(manager)
-        return await manager.__aenter__()
-
-    yield opener
-    for manager in reversed(opened):
-        await manager.__aexit__(None, None, None)
+from tests.support.world import NUMBER, Answer, Open, Service, World
 
 
 async def places(made: World, service: Service, count: int) -> list[str]:

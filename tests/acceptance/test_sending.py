@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,9 @@ from hub.app import running
 from providers.simulator import Customer, Fault, Person, SimulatedSend, StatusPlan, meta_webhooks
 from tests.support.talk import MIA, automates, ends, leaves, revealed_events, timeline, writes
 from tests.support.wire import ask, connected, until
-from tests.support.world import NUMBER, Answer, Service, World, settings_for, world
+from tests.support.world import NUMBER, Answer, Open, Service, World, settings_for, world
 
 OTHER_NUMBER = "+15550002222"
-Open = Callable[..., Awaitable[World]]
-
-
-@pytest.fixture
-async def open_world(database_url: str, tmp_path: Path) -> AsyncIterator[Open]:
-    """A hub with other settings than the usual."""
-    opened = []
-
-    async def opener(**more: Any) -> World:
-        manager = world(database_url, tmp_path, **more)
-        opened.append(manager)
-        return await manager.__aenter__()
-
-    yield opener
-    for manager in reversed(opened):
-        await manager.__aexit__(None, None, None)
 
 
 async def talk(made: World, *names: str, person: Person = MIA, **medium: Any) -> tuple[str, Customer, list[Service]]:

@@ -1,6 +1,6 @@
 """A hub with its simulated providers and services: what acceptance tests play with, over HTTP only."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,21 +122,30 @@ def settings_for(simulator: Simulator, database_url: str | None, data_dir: Path,
     return Settings(**(values | more))
 
 
+Open = Callable[..., Awaitable[World]]
+"""Opens a world with these settings."""
+
+
 @asynccontextmanager
 async def world(database_url: str | None, data_dir: Path, **more: Any) -> AsyncIterator[World]:
     """A hub, its simulator, and a registered number with a WhatsApp and an SMS sender."""
     numbers = [Number(NUMBER, PHONE_NUMBER_ID), Number("+15550002222", "100000000000002")]
     async with AsyncExitStack() as stack:
+        subscribers: list[Subscriber] = []
+        stack.push_async_callback(_stop, subscribers)  # after the hub, which may be delivering to the end
         simulator = await stack.enter_async_context(Simulator(numbers=numbers, public_url="https://hub.example.com"))
         hub = await stack.enter_async_context(running(settings_for(simulator, database_url, data_dir, **more)))
         simulator.hub_url = hub.url
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        made = World(hub, simulator, session)
+        made = World(hub, simulator, session, subscribers)
         for number in numbers:
             await _register(made, number)
         yield made
-        for subscriber in made.subscribers:
-            await subscriber.stop()
+
+
+async def _stop(subscribers: list[Subscriber]) -> None:
+    for subscriber in subscribers:
+        await subscriber.stop()
 
 
 async def _register(made: World, number: Number) -> None:
