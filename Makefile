@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PG ?= wheel
 export PG
 
-.PHONY: setup demo serve test check bench soak format clean
+.PHONY: setup demo serve test chromium check bench soak format clean
 
 setup: $(VENV)/.ready
 
@@ -23,8 +23,12 @@ demo: setup
 serve: setup
 	$(BIN)/partyline serve
 
-test: setup
+test: setup chromium
 	$(BIN)/pytest --numprocesses 3 --dist worksteal
+
+# Some tests drive a browser, the machine's own; where there is none, root gets Debian's.
+chromium:
+	@tests/browser/install
 
 check: setup
 	$(BIN)/ruff format --check

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import click
 
-from benchmarks import deliveries, growth, ingest, isolation, latency, servers, subscribers
+from benchmarks import deliveries, growth, ingest, isolation, latency, redirect, servers, subscribers
 from benchmarks.bench import Bench
 from benchmarks.report import Row, table
 
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "ingest": ingest.measure,
+    "redirect": redirect.measure,
     "latency": latency.measure,
     "deliveries": deliveries.measure,
     "subscribers": subscribers.measure,

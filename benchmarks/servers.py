@@ -27,6 +27,8 @@ from benchmarks.traffic import Line
 
 ADMIN = "plk_bench-admin-key"
 CONNECTIONS = 64
+LINK_HOST = "go.bench.example"
+REDIRECT_TARGET = "https://www.bench.example/sale?utm_source=sms"
 _START_SECONDS = 60
 
 
@@ -53,9 +55,9 @@ class Served:
             raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
         return json.loads(text) if text else None
 
-    def post(self, requests: list[bytes], connections: int = CONNECTIONS) -> Result:
-        """Post webhooks as fast as they are answered; every answer must be 200."""
-        return run(lambda: closed_loop(self.port, iter(requests), len(requests), connections))
+    def post(self, requests: list[bytes], connections: int = CONNECTIONS, expected: int = 200) -> Result:
+        """Send requests as fast as they are answered; every answer must have the expected status."""
+        return run(lambda: closed_loop(self.port, iter(requests), len(requests), connections), expected)
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _wait(port: int, path: str, child: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def bare() -> Iterator[Served]:
-    """A bare aiohttp handler: reads the body, answers 200."""
+    """A bare aiohttp handler: reads the body, answers 200; or 302, to whatever path."""
     port = free_port()
     with _listening("-m", "benchmarks.servers", str(port), port=port) as served:
         yield served
@@ -208,6 +210,9 @@ def hub(database: Database, data_dir: Path, roles: str = "gateway,fanout,sender,
         "PARTYLINE_LOG_LEVEL": "error",
         "PARTYLINE_INGEST_QUEUE": "100000",
         "PARTYLINE_ROLES": roles,
+        "PARTYLINE_LINK_BASE_URL": f"https://{LINK_HOST}",
+        "PARTYLINE_SITE_DOMAINS": "bench.example",
+        "PARTYLINE_TRACKING_CONSENT": "implied",
     }
     with _listening("-m", "hub", "serve", port=port, ready="/readyz", env=env) as served:
         yield Hub(served.port, served.pid)
@@ -225,10 +230,28 @@ async def _bare(request: web.Request) -> web.Response:
     return web.Response()
 
 
+_REDIRECT = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex",
+    "Location": REDIRECT_TARGET,
+}
+
+
+async def _bare_redirect(request: web.Request) -> web.Response:
+    """What the hub answers to a click, headers and all, and nothing besides."""
+    response = web.Response(status=302, headers=_REDIRECT)
+    for cookie in ("__Host-hv", "__Secure-hc-x"):
+        value = f"{cookie}={'x' * 22}; Max-Age=34560000; Path=/; Secure; HttpOnly; SameSite=Lax"
+        response.headers.add("Set-Cookie", value)
+    return response
+
+
 def main() -> None:
     """Serve the bare handler on the port given until SIGTERM."""
     app = web.Application()
     app.router.add_post(traffic.PATH, _bare)
+    app.router.add_get("/{token}", _bare_redirect)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(app, int(sys.argv[1])))
 

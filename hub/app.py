@@ -19,14 +19,17 @@ from config.settings import Settings
 from hub.domain.eligibility import Rule, read_rules
 from hub.domain.endpoints import EndpointPolicy
 from hub.domain.errors import Refusal, Unavailable
+from hub.domain.handles import Handles
 from hub.domain.limits import Limits
 from hub.domain.media_links import MediaLinks
-from hub.domain.tracking import Tracking
+from hub.domain.tracking import Tracking, authority_of
 from hub.fanout.client import DeliveryClient
 from hub.fanout.dispatcher import Dispatcher
 from hub.http import (
     admin,
     admin_messages,
+    click_reports,
+    collector,
     consents,
     contacts,
     conversations,
@@ -34,16 +37,25 @@ from hub.http import (
     events,
     handling,
     health,
+    identify,
     ingress,
+    links,
     media,
+    merging,
     numbers,
     problems,
     read_marks,
     sending,
     templates,
+    tracker,
 )
+from hub.http.client_address import CLIENTS, ClientAddresses
 from hub.http.context import CONTEXT, Context
+from hub.http.link_cache import LinkCache
+from hub.http.link_host import LinkHost
+from hub.http.redirect import Redirect
 from hub.http.server import Server
+from hub.store.clicks import ClickSpool
 from hub.store.embedded import EmbeddedPostgres
 from hub.store.embedded_host import EmbeddedError
 from hub.store.files import Files
@@ -51,12 +63,15 @@ from hub.store.migrate import MigrationError, list_missing, migrate
 from hub.store.pool import Database, DatabaseRefused
 from hub.store.sealing import KeyProblem, Sealer, kept_key, new_api_key, new_secret_key
 from hub.store.spool import Spool
+from hub.workers.click_spool import ClickReplay
+from hub.workers.clicks import Clicks
 from hub.workers.intake import Intake
 from hub.workers.janitor import Janitor
 from hub.workers.media_desk import MediaDesk
 from hub.workers.respool import Respool
 from hub.workers.sender import Sender
 from hub.workers.supervisor import Supervisor
+from hub.workers.teller import Teller
 from providers.base import Provider
 
 log = structlog.get_logger()
@@ -232,15 +247,21 @@ def build_app(context: Context, *, is_gateway: bool = True) -> web.Application:
         conversations.add_routes(app)
         handling.add_routes(app)
         contacts.add_routes(app)
+        identify.add_routes(app)
+        merging.add_routes(app)
         consents.add_routes(app)
         sending.add_routes(app)
+        links.add_routes(app)
         read_marks.add_routes(app)
         media.add_routes(app)
         templates.add_routes(app)
         deliveries.add_routes(app)
+        collector.add_routes(app)
+        tracker.add_routes(app)
         events.add_routes(app)
         admin.add_routes(app)
         admin_messages.add_routes(app)
+        click_reports.add_routes(app)
     return app
 
 
@@ -302,14 +323,19 @@ class _Parts:
         publish = self._dispatcher.publish
         self._intake = Intake(database, publish, queue_limit=settings.ingest_queue)
         self._spool = Spool(settings.data_dir / "spool")
+        tracking = tracking_of(settings)
+        self._click_spool = ClickSpool(settings.data_dir / "clicks")
+        self._clicks = Clicks(database, self._click_spool)
+        self._click_replay = ClickReplay(database, self._click_spool, self._clicks, tracking, publish)
+        self._links = LinkCache(database, tracking)
         by_name = {p.name: p for p in connected}
         files = Files(settings.data_dir / "media", max_bytes=settings.media_max_bytes)
-        links = MediaLinks(settings.reached_at, secret_keys(settings))
+        media_links = MediaLinks(settings.reached_at, secret_keys(settings))
         self._sender = Sender(
             database,
             by_name,
             publish,
-            prepare=MediaDesk(database, by_name, files, links).prepare,
+            prepare=MediaDesk(database, by_name, files, media_links).prepare,
             concurrency=settings.send_concurrency,
             rates={"whatsapp": settings.whatsapp_rate, "sms": settings.sms_rate},
         )
@@ -318,7 +344,11 @@ class _Parts:
             inbound_key_days=settings.inbound_key_days,
             event_retention_days=settings.event_retention_days,
             attempt_retention_days=settings.attempt_retention_days,
+            click_retention_days=settings.click_retention_days,
+            address_retention_days=settings.address_retention_days,
+            visit_retention_days=settings.visit_retention_days,
         )
+        self._teller = Teller(database, publish, settings.tracking_consent)
         self._supervisor = Supervisor(_end_process)
         routes = {route.path: (p.name, route) for p in connected for route in p.routes}
         self._respool = Respool(self._spool, self._intake, {path: route for path, (_, route) in routes.items()})
@@ -338,15 +368,24 @@ class _Parts:
             limits=Limits(settings.agent_per_minute, settings.service_per_minute, settings.new_conversations_per_hour),
             providers=by_name,
             files=files,
-            media_links=links,
-            tracking=tracking_of(settings),
+            media_links=media_links,
+            tracking=tracking,
+            handles=Handles(secret_keys(settings)),
+            site_secrets=[secret.get_secret_value() for secret in settings.site_secrets],
+            auto_merge=settings.auto_merge,
+            phone_region=settings.phone_region or None,
             admin_key=admin_key(settings),
             secret_overlap=settings.secret_overlap,
             is_metrics_open=settings.open_metrics,
             problems=lambda: [f"loop:{name}" for name in self._supervisor.dead],
             is_stopping=asyncio.Event(),
         )
-        self.server = Server(build_app(self.context, is_gateway="gateway" in settings.roles))
+        app = build_app(self.context, is_gateway="gateway" in settings.roles)
+        app[CLIENTS] = ClientAddresses(settings.trusted_proxies)
+        redirect = Redirect(self._links, self._clicks, tracking, app[CLIENTS], self.context.is_stopping)
+        link_host = LinkHost(tracking, authority_of(settings.reached_at), redirect, self.context.is_stopping.is_set)
+        self._serves_links = bool(tracking.link_base) and "gateway" in settings.roles
+        self.server = Server(app, link_host.before if self._serves_links else None)
 
     async def find_problems(self) -> list[str]:
         """What keeps this process from being ready."""
@@ -366,6 +405,12 @@ class _Parts:
         if "gateway" in roles:
             self._supervisor.start("intake", self._intake.run)
             self._supervisor.start("respool", self._respool.run)
+            self._supervisor.start("teller", self._teller.run)
+            self._click_spool.open()
+            self._supervisor.start("click_replay", self._click_replay.run)
+        if self._serves_links:
+            self._supervisor.start("clicks", self._clicks.run)
+            self._supervisor.start("links", self._links.run)
         return await self.server.listen(self._settings.host, self._settings.port, sockets)
 
     async def drain(self) -> None:
@@ -377,10 +422,11 @@ class _Parts:
         """Stop listening, answer who is waiting, finish sends and deliveries in flight; within ten seconds."""
         self.context.is_stopping.set()
         await self.server.stop()
-        await self._intake.drain()
+        await asyncio.gather(self._intake.drain(), self._clicks.drain())
         await asyncio.gather(*(self._supervisor.stop(name) for name in ("sender", "dispatcher")))
         await self._supervisor.stop_all()
         self._spool.close()
+        self._click_spool.close()
         await self._client.close()
 
 

@@ -85,6 +85,7 @@ def _print_guide(console: Console, stage: Stage, url: str) -> None:
     line(f"  providers  {stage.simulator.url}   (Meta's and Twilio's APIs, simulated)")
     for part in stage.parts.values():
         line(f"  {part.name:<10} {part.url}   API key {part.key}")
+    line(f"  shop       {stage.shop_url}   (a tracked site; its links are served at {stage.link_base})")
     line("\n[b]Write as a customer[/]; Ana of helpdesk answers:")
     line(f"""  curl -d '{{"text": "Hello!"}}' {url}/simulate/whatsapp""")
     line(f"""  curl -d '{{"text": "Hello!", "from": "+15550100077", "name": "Ada"}}' {url}/simulate/sms""")
@@ -95,7 +96,17 @@ def _print_guide(console: Console, stage: Stage, url: str) -> None:
     key = stage.parts["helpdesk"].key
     line(f"  curl -H 'Authorization: Bearer {key}' {hub}/v1/conversations/{chat}/messages")
     line("[b]See CRM's cards[/]:")
-    line(f"  curl {crm.url}\n")
+    line(f"  curl {crm.url}")
+    marketing = stage.parts["marketing"].key
+    line(
+        "[b]Send Mia a tracked link as marketing[/]; open the one she reads in a browser, agree to tracking there, and"
+        " look around:"
+    )
+    body = body.replace("ben", "tom").replace("Ben", "Tom").replace("Hello Mia", f"Look: {stage.shop_url}/")
+    line(f"""  curl -H 'Authorization: Bearer {marketing}' -d '{body}' {hub}/v1/conversations/{chat}/messages""")
+    line("[b]Then see her timeline[/]:")
+    contact = next(h.data["contact"]["id"] for h in reversed(crm.heard) if h.conversation == chat)
+    line(f"  curl -H 'Authorization: Bearer {marketing}' {hub}/v1/contacts/{contact}/timeline\n")
 
 
 # Live lines ---------------------------------------------------------------------------------------------------------
@@ -143,7 +154,7 @@ def _told(heard: list[Heard]) -> str:
     """An event in words, by the fullest of what was heard of it."""
     fullest = min(heard, key=lambda h: bool(h.message.get("masked")))
     message, kind = fullest.message, fullest.type
-    if not message:
+    if not message or "direction" not in message:
         return f"[b]{kind}[/]"
     contact = fullest.data["contact"]
     customer = f"[yellow]{escape(contact['name'] or contact['addresses'][0]['value'])}[/]"

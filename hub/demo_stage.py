@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -29,6 +30,9 @@ OMAR: Final = Person("+15550100042", name="Omar")
 NOOR: Final = Person(user_id="NL.2000000000000002", username="noor", name="Noor")
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
 _PUBLIC_URL: Final = "https://demo.example.com"
+SITE: Final = "shop.localhost"
+"""Where the demo's shop is; browsers take every name under `localhost` for their own machine."""
+_SITE_SECRET: Final = "the demo shop signs with this"  # noqa: S105
 _PATIENCE: Final = 5.0
 """Seconds to wait for anything that should happen at once."""
 
@@ -90,8 +94,10 @@ class Part:
 class Stage:
     """Everything that runs. `parts` are the services by name, `on_heard` is told of every webhook a service took."""
 
-    def __init__(self, hub: Hub, simulator: Simulator, session: aiohttp.ClientSession) -> None:
+    def __init__(self, hub: Hub, simulator: Simulator, session: aiohttp.ClientSession, link_base: str) -> None:
         self.hub = hub
+        self.link_base = link_base
+        self.shop_url = ""
         self.simulator = simulator
         self.parts: dict[str, Part] = {}
         self.mia = Customer(simulator, MIA, NUMBER)
@@ -153,6 +159,9 @@ def settings_for(simulator: Simulator, data_dir: Path, port: int) -> Settings:
     """A hub that talks to this simulator, with the embedded database in `data_dir`."""
     return _DemoSettings(
         port=port,
+        link_base_url=f"http://go.{SITE}:{port}",
+        site_domains=(SITE,),
+        site_secrets=(SecretStr(_SITE_SECRET),),
         public_url=_PUBLIC_URL,
         data_dir=data_dir,
         log_level="error",
@@ -174,13 +183,22 @@ async def open_stage(port: int) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         data_dir = stack.enter_context(_own_directory())
         simulator = await stack.enter_async_context(Simulator(numbers=[NUMBER], public_url=_PUBLIC_URL))
-        hub = await stack.enter_async_context(running(settings_for(simulator, data_dir, port)))
+        settings = settings_for(simulator, data_dir, port or _free_port())
+        hub = await stack.enter_async_context(running(settings))
         simulator.hub_url = hub.url
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        stage = Stage(hub, simulator, session)
+        stage = Stage(hub, simulator, session, settings.link_base_url)
         for name, service in load_examples().items():
             await _cast(stack, stage, name, service)
+        stage.shop_url = await _open_shop(stack, stage, session)
         yield stage
+
+
+def _free_port() -> int:
+    """A port for the hub, which has to know it before it listens: it is part of every tracked link."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -197,25 +215,39 @@ def _own_directory() -> Iterator[Path]:
 
 def load_examples() -> dict[str, Any]:
     """The classes of the three examples by name. Raises ImportError outside a checkout, or without what they need."""
-    if str(EXAMPLES) not in sys.path:
-        sys.path.insert(0, str(EXAMPLES))
+    for place in (EXAMPLES.parent, EXAMPLES):
+        if str(place) not in sys.path:
+            sys.path.insert(0, str(place))
     helpdesk, crm, marketing = (importlib.import_module(name) for name in ("helpdesk", "crm", "marketing"))
     return {"helpdesk": helpdesk.Helpdesk, "CRM": crm.Crm, "marketing": marketing.Marketing}
 
 
+async def _open_shop(stack: AsyncExitStack, stage: Stage, session: aiohttp.ClientSession) -> str:
+    """The demo shop, a tracked site: gives its URL."""
+    shop, hub = (importlib.import_module(f"examples.shop.{name}") for name in ("shop", "hub"))
+    key = stage.parts["marketing"].key
+    made = shop.Shop(hub.Hub(session, stage.hub.url, key), stage.link_base, _SITE_SECRET, say=lambda _: None)
+    return (await _listen(stack, made.build_app())).replace("127.0.0.1", f"www.{SITE}")
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application) -> str:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
 async def _cast(stack: AsyncExitStack, stage: Stage, name: str, service: Any) -> None:
     """Register a service with the hub, and start its server; it is not connected yet."""
-    status, made = await stage.call("POST", "/v1/admin/services", {"name": name, "plan": "bundle"})
+    wanted = {"name": name, "plan": "bundle", "scopes": ["read", "reply", "automate", "profiles"]}
+    status, made = await stage.call("POST", "/v1/admin/services", wanted)
     require(status == 201, f"{name} is registered")
     backend = service(stage.hub.url, made["api_key"], NUMBER.e164, say=lambda _: None)
     part = stage.parts[name] = Part(name, made["id"], made["api_key"], backend)
     app = backend.build_app()
     app.middlewares.append(_ears(stage, part))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    part.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    part.url = await _listen(stack, app)
 
 
 def _ears(stage: Stage, part: Part) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import aiohttp
 from rich.markup import escape
 
+from hub.demo_links import link_is_forwarded, link_is_tapped
 from hub.demo_moves import ARROW, Lines, ana_answers, await_statuses, bot_says, chat_of, everyone, ms, replies, writes
 from hub.demo_stage import MIA, NUMBER, Heard, Part, Stage, require
 from providers.simulator import Person, meta_webhooks, people
@@ -270,4 +271,6 @@ STORY: Final = (
     Step("CRM is down for a moment, and gets its event later", outage),
     Step("The parent leaves; CRM takes over, the chat goes on", parent_leaves),
     Step("Helpdesk comes back as a subscriber, and Ana answers", parent_returns),
+    Step("Mia taps a tracked link; her visits of the shop are hers", link_is_tapped),
+    Step("She forwards it; the friend who opens it stays a stranger", link_is_forwarded),
 )

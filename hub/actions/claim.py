@@ -13,7 +13,7 @@ from hub.domain import policy
 from hub.domain.errors import Conflict, Refusal
 from hub.domain.events import Event
 from hub.domain.ids import public_id
-from hub.store import contacts, conversations, event_log, numbers, outbox
+from hub.store import contacts, conversations, event_log, numbers, outbox, sent_forms
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection, Record
 from providers.base import OutboundMessage
@@ -66,7 +66,8 @@ async def claim(
         await outbox.finish(conn, message_id)
     await conversations.save(conn, [state])
     events = await event_log.append(conn, [draft] if draft else [])
-    message = None if refusal or sender is None else outbound(row, state, sender["external_id"])
+    form = await sent_forms.find(conn, message_id)
+    message = None if refusal or sender is None else outbound(row, form, state, sender["external_id"])
     return Claim(message, row["provider"], taken["attempts"], events)
 
 
@@ -98,8 +99,10 @@ def _refused(row: Any, refusal: Refusal, now: datetime) -> Report:
     )
 
 
-def outbound(row: Any, state: ConversationState, sender: str) -> OutboundMessage:
-    """A stored message as it is handed to a provider, from the sender with this external id."""
+def outbound(row: Any, form: str | None, state: ConversationState, sender: str) -> OutboundMessage:
+    """A stored message as it is handed to a provider, from the sender with this external id; `form` is its content
+    where that is not what was written (`sent_forms`).
+    """
     is_phone = state.reply_to.type == "phone"
     return OutboundMessage(
         hub_id=public_id("msg", row["id"]),
@@ -108,5 +111,5 @@ def outbound(row: Any, state: ConversationState, sender: str) -> OutboundMessage
         phone=state.reply_to.value if is_phone else None,
         user_id=None if is_phone else state.reply_to.value,
         type=row["type"],
-        content=orjson.loads(row["content"]),
+        content=orjson.loads(form or row["content"]),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from hub.actions import describe
@@ -18,6 +18,9 @@ from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection
 from providers.base import Item, MessageEdited, MessageReceived, PreferenceChanged, StatusReported
+
+_TYPES: Final = {"email": ("email",), "tracking": (*MATCHED_TYPES, "email")}
+"""The types of address that consent is kept under, where they are not those a customer is found by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,8 @@ class Subject:
     def names(self) -> list[NameKey]:
         """All that entries about this person are kept under."""
         known = self.contact.addresses if self.contact else ()
-        return sorted({name_key(self.medium, a) for a in (self.address, *known) if a.type in MATCHED_TYPES})
+        types = _TYPES.get(self.medium, MATCHED_TYPES)
+        return sorted({name_key(self.medium, a) for a in (self.address, *known) if a.type in types})
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -140,16 +144,16 @@ class ConsentBook:
         if reached:
             return [self._in_conversation(subject, said, state) for state in sorted(reached, key=lambda s: s.id)]
         return [
-            channel_event("consent.changed", place, said.at, consent=self._view(subject, said, place.number_id))
+            channel_event("consent.changed", place, said.at, consent=self.view(subject, said, place.number_id))
             for place in places
         ]
 
     def _in_conversation(self, subject: Subject, said: Said, state: ConversationState) -> EventDraft:
         assert subject.contact is not None
-        wish = self._view(subject, said, state.number_id)
+        wish = self.view(subject, said, state.number_id)
         return describe.conversation_event("consent.changed", state, subject.contact, said.at, consent=wish)
 
-    def _view(self, subject: Subject, said: Said, number_id: int) -> dict[str, Any]:
+    def view(self, subject: Subject, said: Said, number_id: int | None) -> dict[str, Any]:
         """As the event shows it: what holds on the number of whoever hears it; `number` is what was spoken of."""
         holds, keyword = self.consent(subject, number_id), said.wish.keyword
         view = {
@@ -162,6 +166,11 @@ class ConsentBook:
             "at": said.at,
         }
         return view | {"keyword": keyword} if keyword else view
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether anything was taken that made a difference."""
+        return bool(self._drafts)
 
     async def save(self, conn: Connection) -> None:
         """Write what was taken."""

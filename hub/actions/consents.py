@@ -6,14 +6,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from hub.actions import describe
 from hub.actions.announce import Place
 from hub.actions.consent_book import ConsentBook, Said, Subject, Wish
+from hub.actions.tell_profile import profile_drafts
 from hub.domain.addresses import Address
-from hub.domain.consent import Consent, fold
+from hub.domain.consent import MESSAGE_MEDIA, Consent, fold, may_be_tracked
 from hub.domain.errors import Conflict, Invalid, NotFound
-from hub.domain.events import Event
+from hub.domain.events import Event, EventDraft
 from hub.domain.ids import public_id
-from hub.store import consents, contacts, conversations, event_log, numbers, subscriptions
+from hub.domain.tracking import ConsentMode
+from hub.store import consents, contact_views, contacts, conversations, event_log, numbers, subscriptions
 from hub.store.contacts import Contact
 from hub.store.pool import Connection, Record
 
@@ -22,11 +25,26 @@ async def find_consent(
     conn: Connection, contact: Contact, medium: str, number_id: int, reply_to: Address | None = None
 ) -> Consent:
     """What holds for a contact on one medium and number, by all that was said about any of its addresses; and about
-    `reply_to`, where messages go: that phone may be another contact's, who is the same person or had it before.
+    `reply_to`, where messages go: that phone may be another contact's, who is the same person or had it before. Raises
+    `Conflict` (`contact_erased`): an erased customer's conversations have nowhere to write to.
     """
+    if reply_to is not None and not reply_to.value:
+        raise Conflict(
+            "This customer's data was erased (rule H5), and nothing can be sent in their old conversations: when they"
+            " write again, that is a new contact with a new conversation.",
+            code="contact_erased",
+        )
     used = (*contact.addresses, reply_to) if reply_to else contact.addresses
     names = {name for address in used for name in Subject(medium, address, None).names}
     return fold([event for _, event in await consents.find(conn, sorted(names))], number_id)
+
+
+async def may_track(conn: Connection, contact_id: UUID, mode: ConsentMode) -> bool:
+    """Whether links to a contact, and its visits, are tracked: by what was said about any address of it and of all that
+    is one profile with it. Never where it was erased.
+    """
+    people = await consents.find_tracking(conn, contact_id)
+    return people is not None and may_be_tracked(people.values(), mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +89,22 @@ async def set_consent(
     wish = Wish("granted" if status == "granted" else "revoked", "service" if asked.service_id else "operator")
     said = Said(wish, number_id, asked.e164, now, service_id=asked.service_id, evidence=evidence)
     drafts = book.take(subject, said, states.values(), () if states else await _find_places(conn, asked, number_id))
+    if book.is_changed and asked.medium not in MESSAGE_MEDIA:
+        drafts = await _tell_who_know(conn, subject, book.view(subject, said, None), now)
     await book.save(conn)
     await conversations.save(conn, list(states.values()))
     view = await _view(conn, asked, subject, number_id)
     return ConsentChanged(view, await event_log.append(conn, drafts))
+
+
+async def _tell_who_know(
+    conn: Connection, subject: Subject, consent: dict[str, Any], now: datetime
+) -> list[EventDraft]:
+    """What is no medium of conversations concerns those that may know the profile; of a stranger, nobody."""
+    if subject.contact is None:
+        return []
+    who = describe.contact(subject.contact)
+    return await profile_drafts(conn, "consent.changed", [subject.contact.id], now, contact=who, consent=consent)
 
 
 def _check_lift(holds: Consent, asked: ConsentRequest, evidence: str | None) -> None:
@@ -117,13 +147,14 @@ async def _check_connected(conn: Connection, service_id: UUID, e164: str | None)
 
 async def _find_subject(conn: Connection, asked: ConsentRequest) -> Subject:
     """The person who owns the address counts, with all their addresses."""
-    key = asked.address.type, asked.address.match_key
-    owner = (await contacts.find_owners(conn, [key])).get(key)
+    owner = await contact_views.find_owner(conn, asked.address)
     people = await contacts.list_contacts(conn, [owner]) if owner else {}
     return Subject(asked.medium, asked.address, people[owner] if owner else None)
 
 
 async def _find_places(conn: Connection, asked: ConsentRequest, number_id: int | None) -> list[Place]:
+    if asked.medium not in MESSAGE_MEDIA:
+        return []
     rows = await consents.list_channels(conn, asked.medium, number_id)
     return [Place(row["number_id"], row["e164"], row["channel_id"]) for row in rows]
 

@@ -113,6 +113,8 @@ def message(row: Mapping[str, Any], statuses: Sequence[Mapping[str, Any]] = ()) 
         view["raw"] = orjson.Fragment(row["raw"])
     view |= {name: row[name] for name in ("conflict", "unrouted") if row[name]}
     view |= {name: row[name] for name in ("edited_at", "deleted_at", "campaign", "send_at", "segments") if row[name]}
+    if row.get("untracked_segments"):
+        view["untracked_segments"] = row["untracked_segments"]
     return view
 
 

@@ -11,7 +11,7 @@ import orjson
 from hub.actions import describe
 from hub.domain.events import EventDraft
 from hub.domain.statuses import advance
-from hub.store import messages
+from hub.store import messages, sent_forms
 from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection, Record
@@ -43,6 +43,7 @@ def unparked(row: Record, now: datetime) -> Report:
 class _Entry:
     row: dict[str, Any]
     history: list[Mapping[str, Any]]
+    was_open: bool
     is_touched: bool = False
 
 
@@ -61,7 +62,12 @@ class StatusBook:
         """Lock these messages and read what was reported of them so far."""
         rows = await messages.lock_messages(conn, ids)
         histories = await messages.list_statuses(conn, ids)
-        return cls({key: _Entry(dict(row), [dict(h) for h in histories.get(key, ())]) for key, row in rows.items()})
+        return cls(
+            {
+                key: _Entry(dict(row), [dict(h) for h in histories.get(key, ())], _is_open(row))
+                for key, row in rows.items()
+            }
+        )
 
     def row(self, message_id: UUID) -> Mapping[str, Any]:
         """A message as the reports so far have left it."""
@@ -110,3 +116,10 @@ class StatusBook:
         await messages.set_statuses(
             conn, [(r["id"], r["status"], r["conflict"], r["error"], r["provider_id"]) for r in touched]
         )
+        closed = [key for key, e in self._entries.items() if e.was_open and not _is_open(e.row)]
+        await sent_forms.forget(conn, closed)
+
+
+def _is_open(row: Mapping[str, Any] | Record) -> bool:
+    """Whether a message may still be handed to its provider, or its provider be asked about it."""
+    return row["provider_id"] is None and row["status"] in {"queued", "sending", "unknown"}

@@ -9,7 +9,7 @@ from uuid import UUID
 from hub.actions import describe
 from hub.domain.addresses import MATCHED_TYPES, Address, AddressType
 from hub.domain.ids import new_id, shard_of
-from hub.store import contacts, conversations
+from hub.store import contacts, conversations, profiles
 from hub.store.contacts import Contact, MatchKey
 from hub.store.conversations import ConversationDraft, ConversationKey, ConversationRef
 from hub.store.pool import Connection, TryAgain
@@ -161,12 +161,22 @@ async def _store(conn: Connection, plan: _Plan) -> bool:
         await contacts.delete_contacts(conn, plan.new)
         return False
     await contacts.rename(conn, {k: v for k, v in plan.names.items() if k not in plan.new})
-    await contacts.add_merge_candidates(
-        conn, [(new_id(), a, b, "addresses_of_two_contacts") for a, b in sorted(plan.candidates)]
-    )
+    await _note_candidates(conn, plan, added)
     changed = {contact_id for contact_id, _ in added} - set(plan.new)
     await contacts.bump_generation(conn, changed)
     return True
+
+
+async def _note_candidates(conn: Connection, plan: _Plan, added: Collection[tuple[UUID, Address]]) -> None:
+    """Contacts whose addresses meet, and those that others were said to have; nothing where they are one profile."""
+    said = await contacts.find_said(conn, [(contact_id, a) for contact_id, a in added if a.type in MATCHED_TYPES])
+    pairs = {pair: ("declared_address", is_proper) for pair, is_proper in said.items()}
+    pairs |= dict.fromkeys(plan.candidates, ("addresses_of_two_contacts", True))
+    if pairs:
+        roots = await profiles.read_roots(conn, {contact_id for pair in pairs for contact_id in pair})
+        found = {frozenset(pair): why for pair, why in pairs.items() if roots[pair[0]] != roots[pair[1]]}
+        rows = [(new_id(), min(pair), max(pair), *why) for pair, why in found.items()]
+        await contacts.add_merge_candidates(conn, sorted(rows, key=lambda row: row[1:3]))
 
 
 async def _is_lost(conn: Connection, plan: _Plan) -> bool:

@@ -1,6 +1,6 @@
 """Verb: accept a message to be sent (rules E1 to E6, D2, D3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,13 +12,16 @@ from hub.actions.limits import check_agent
 from hub.actions.look import out_of_reach
 from hub.actions.pass_on import settle_pass
 from hub.actions.send_facts import Channel, lock_channel, read_facts
+from hub.actions.track_links import Tracked, track_links
 from hub.domain import policy
 from hub.domain.errors import Conflict
 from hub.domain.events import Event
 from hub.domain.ids import new_id
 from hub.domain.limits import Limits
-from hub.domain.segments import count_segments
-from hub.store import contacts, conversations, event_log, messages, numbers, outbox, schedule
+from hub.domain.link_marks import LinkWishes
+from hub.domain.rewriting import Outgoing, segments_of
+from hub.domain.tracking import Tracking
+from hub.store import contacts, conversations, event_log, messages, numbers, outbox, schedule, sent_forms
 from hub.store.conversations import ConversationState
 from hub.store.messages import MessageDraft
 from hub.store.pool import Connection, Record
@@ -26,7 +29,7 @@ from hub.store.pool import Connection, Record
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
-    """A message as a service asks for it; `content` holds the fields of its type."""
+    """A message as a service asks for it; `content` holds the fields of its type, without marks of links."""
 
     origin: str
     type: str
@@ -37,6 +40,7 @@ class SendRequest:
     campaign: str | None = None
     seen_sequence: int | None = None
     send_at: datetime | None = None
+    links: LinkWishes = field(default_factory=LinkWishes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +53,17 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A message that is queued, durably."""
+    """A message that is queued, durably; `links` are its tracked links, for its author alone."""
 
     message: dict[str, Any]
+    links: list[dict[str, Any]]
     warnings: list[dict[str, Any]]
     events: list[Event]
 
 
 async def send(
     conn: Connection, author: Author, conversation_id: UUID, request: SendRequest, now: datetime,
-    capabilities: Capabilities, limits: Limits,
+    capabilities: Capabilities, limits: Limits, tracking: Tracking,
 ) -> Accepted:  # fmt: skip
     """Accept a message into a conversation of the service's channel. Raises `Refusal`, naming the rule."""
     if untimely := policy.check_send_at(request.send_at, now):
@@ -89,13 +94,16 @@ async def send(
     if request.origin == "agent":
         await settle_pass(conn, state, author.service_id)
     draft = _draft(author, request, content, state, channel, sender, now)
-    view = await _store(conn, draft, state, sender)
+    tracked = await track_links(conn, draft, state, request.links, tracking)
+    draft = _counted(draft, tracked)
+    view = await _store(conn, draft, tracked, state, sender)
     queued = describe.conversation_event(
         "message.queued", state, contact, now, sequence=draft.sequence, message_id=draft.id,
         author_service_id=author.service_id, message=view,
     )  # fmt: skip
     drafts = [queued, *collisions.drafts]
-    return Accepted(view, collisions.warnings, await event_log.append(conn, drafts))
+    links = tracked.links if tracked else []
+    return Accepted(view, links, collisions.warnings, await event_log.append(conn, drafts))
 
 
 def _agent(request: SendRequest) -> tuple[str | None, str | None]:
@@ -127,13 +135,24 @@ def _draft(
         campaign=request.campaign,
         parent_epoch=channel.row["parent_epoch"] if request.origin in policy.AUTOMATION else None,
         send_at=request.send_at,
-        segments=count_segments(content["text"]) if (state.medium, request.type) == ("sms", "text") else None,
     )
 
 
-async def _store(conn: Connection, draft: MessageDraft, state: ConversationState, sender: Record) -> dict[str, Any]:
+def _counted(draft: MessageDraft, tracked: Tracked | None) -> MessageDraft:
+    """What it is billed as, and what it would have been without tracked links."""
+    written = segments_of(Outgoing(draft.type, draft.content, draft.medium, draft.provider))
+    if tracked is None:
+        return replace(draft, segments=written)
+    return replace(draft, segments=segments_of(tracked.form), untracked_segments=written)
+
+
+async def _store(
+    conn: Connection, draft: MessageDraft, tracked: Tracked | None, state: ConversationState, sender: Record
+) -> dict[str, Any]:
     """Write the message and let it wait, for its turn or for its time; gives it as the API shows it."""
     await messages.add_messages(conn, [draft])
+    if tracked:
+        await sent_forms.add(conn, draft.id, tracked.form.content, draft.send_at or draft.created_at)
     priority = policy.priority(draft.origin)
     if draft.send_at and draft.send_at > draft.created_at:
         await schedule.add(conn, draft.id, sender["id"], state.id, priority, draft.send_at)

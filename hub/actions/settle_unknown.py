@@ -9,7 +9,7 @@ from hub.actions.claim import outbound
 from hub.actions.report_status import Report, StatusBook, unparked
 from hub.actions.told_by_refusal import find_wish, lock_concerned, note_wish
 from hub.domain.events import Event
-from hub.store import contacts, conversations, event_log, inbound, messages, numbers, outbox
+from hub.store import contacts, conversations, event_log, inbound, messages, numbers, outbox, sent_forms
 from hub.store.pool import Connection
 from providers.base import FoundSend, OutboundMessage
 
@@ -43,7 +43,8 @@ async def read_unknown(conn: Connection, message_id: UUID, conversation_id: UUID
         return None
     at = {entry["reported"]: entry["at"] for entry in (await messages.list_statuses(conn, [message_id]))[message_id]}
     # Whatever was handed over before its last claim was certainly not taken: the first will do for the last.
-    return Unknown(outbound(row, state, sender["external_id"]), row["provider"], at["sending"], at["unknown"])
+    message = outbound(row, await sent_forms.find(conn, message_id), state, sender["external_id"])
+    return Unknown(message, row["provider"], at["sending"], at["unknown"])
 
 
 async def settle_unknown(

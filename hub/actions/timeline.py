@@ -1,19 +1,21 @@
-"""Reading: conversations as one service sees them, and all of a contact's as one timeline (rules C1, C3)."""
+"""Reading: conversations as one service sees them; all of a contact's, with its visits, as one timeline (C1, C3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from hub.actions import describe
 from hub.actions.look import View, view_messages
 from hub.actions.pass_on import waiting_view
+from hub.actions.view_contact import visit_view
 from hub.domain import window
 from hub.domain.errors import NotFound
 from hub.domain.ids import public_id
-from hub.domain.masking import project_holder
-from hub.domain.timeline import merged
-from hub.store import contacts, conversations, pickups
+from hub.domain.masking import PolicyBook, may_see_content, project_holder
+from hub.domain.timeline import CLICKS, THE_END, VISITS, mark, merged, unmark
+from hub.store import contact_views, contacts, conversations, pickups, visibility, web_timeline
 from hub.store.pool import Connection, Record
 
 
@@ -59,31 +61,51 @@ class Timeline:
     after: dict[UUID, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """Something that happened: in a conversation, or (`VISITS`, `CLICKS`) on the web; `place` is its place there."""
+
+    lane: UUID
+    place: int
+    at: datetime
+    row: Record
+
+    @property
+    def order(self) -> tuple[datetime, UUID]:
+        """Older things first."""
+        return self.at, self.row["id"]
+
+
 async def read_timeline(
-    conn: Connection, viewer: UUID, contact_id: UUID, place: Mapping[UUID, int] | None, limit: int, *, is_forward: bool
-) -> Timeline:
-    """Messages of all conversations with a contact on the viewer's channels: after a place, oldest first, or before it,
-    newest first. No place: from the beginning, or from the end. Raises `NotFound` where none is in reach.
+    conn: Connection, viewer: UUID, contact_id: UUID, place: Mapping[UUID, int] | None, limit: int, *,
+    is_forward: bool, with_web: bool,
+) -> Timeline:  # fmt: skip
+    """Messages of all conversations with a contact, and with what was merged into it, on the viewer's channels; and,
+    `with_web`, its visits and clicks: after a place, oldest first, or before it, newest first. No place: from the
+    beginning, or from the end. Raises `NotFound` where none is in reach.
     """
-    reached = {row["id"]: row for row in await conversations.list_of_contact(conn, viewer, contact_id)}
-    if not reached:
+    people = [row["id"] for row in await contact_views.list_person(conn, contact_id)]
+    reached = {row["id"]: row for row in await web_timeline.list_conversations(conn, viewer, people)}
+    if not reached and not (with_web and await contact_views.may_see(conn, viewer, people)):
         raise NotFound(
             "There is no such contact with a conversation on a channel this service is connected to (rules A4, C3):"
             " take the contact's id of a conversation of GET /v1/conversations."
         )
     begin = {key: _begin(row, place, is_forward=is_forward) for key, row in reached.items()}
     found = await conversations.list_messages(conn, begin, limit, is_forward=is_forward)
-    rows = merged(found.values(), lambda row: (row["created_at"], row["id"]), limit, is_forward=is_forward)
-    end = begin | {row["conversation_id"]: row["sequence"] for row in rows}
+    lists = [[_Item(key, row["sequence"], row["created_at"], row) for row in rows] for key, rows in found.items()]
+    if with_web:
+        web = {lane: _begin_on_web(lane, place, is_forward=is_forward) for lane in (VISITS, CLICKS)}
+        begin |= web
+        lists += await _read_web(conn, people, web, limit, is_forward=is_forward)
+    items = merged(lists, lambda item: item.order, limit, is_forward=is_forward)
+    end = begin | {item.lane: item.place for item in items}
     if is_forward:
         before, after = {key: at + 1 for key, at in begin.items()}, end
     else:
         before, after = end, {key: max(at - 1, 0) for key, at in begin.items()}
-    items = [
-        view | {"conversation_id": public_id("cnv", row["conversation_id"])}
-        for row, view in zip(rows, await view_messages(conn, View(viewer), rows), strict=True)
-    ]
-    return Timeline(await view_conversations(conn, viewer, list(reached.values())), items, before, after)
+    views = await view_conversations(conn, viewer, list(reached.values()))
+    return Timeline(views, await _view_items(conn, viewer, items), before, after)
 
 
 def _begin(row: Record, place: Mapping[UUID, int] | None, *, is_forward: bool) -> int:
@@ -91,3 +113,59 @@ def _begin(row: Record, place: Mapping[UUID, int] | None, *, is_forward: bool) -
     if place is not None:
         return place.get(row["id"], 0)
     return 0 if is_forward else row["last_sequence"] + 1
+
+
+def _begin_on_web(lane: UUID, place: Mapping[UUID, int] | None, *, is_forward: bool) -> int:
+    """The same among visits, or clicks; a place that was given out to who could not see them lies before them all."""
+    if place is not None:
+        return place.get(lane, 0)
+    return 0 if is_forward else THE_END
+
+
+async def _read_web(
+    conn: Connection, people: Sequence[UUID], begin: Mapping[UUID, int], limit: int, *, is_forward: bool
+) -> list[list[_Item]]:
+    visits = await web_timeline.list_visits(conn, people, unmark(begin[VISITS]), limit, is_forward=is_forward)
+    clicks = await web_timeline.list_clicks(conn, people, unmark(begin[CLICKS]), limit, is_forward=is_forward)
+    return [
+        [_Item(lane, mark(row["at"], row["id"]), row["at"], row) for row in rows]
+        for lane, rows in ((VISITS, visits), (CLICKS, clicks))
+    ]
+
+
+async def _view_items(conn: Connection, viewer: UUID, items: Sequence[_Item]) -> list[dict[str, Any]]:
+    said = [item.row for item in items if item.lane not in {VISITS, CLICKS}]
+    messages = dict(zip((row["id"] for row in said), await view_messages(conn, View(viewer), said), strict=True))
+    channels = {item.row["channel_id"] for item in items if item.lane == CLICKS and item.row["channel_id"]}
+    policies = await visibility.read_policies(conn, channels) if channels else {}
+    views = []
+    for item in items:
+        if item.lane == VISITS:
+            views.append(visit_view(item.row) | {"visitor_id": public_id("vis", item.row["visitor_id"])})
+        elif item.lane == CLICKS:
+            views.append(click_view(item.row, is_target_shown=_may_see_target(item.row, viewer, policies)))
+        else:
+            views.append(messages[item.row["id"]] | {"conversation_id": public_id("cnv", item.lane)})
+    return views
+
+
+def click_view(row: Record, *, is_target_shown: bool) -> dict[str, Any]:
+    """A click that a visit followed; where to is the affair of the link's author, and of those it shares with (C1)."""
+    link: dict[str, Any] = {"id": public_id("lnk", row["link_id"])}
+    if is_target_shown and row["target"]:
+        link["target"] = row["target"]
+    message_id = row["message_id"]
+    return {
+        "type": "link.click",
+        "at": row["at"],
+        "link": link,
+        "message_id": public_id("msg", message_id) if message_id else None,
+        "visitor_id": public_id("vis", row["visitor_id"]),
+    }
+
+
+def _may_see_target(row: Record, viewer: UUID, policies: PolicyBook) -> bool:
+    """One that is in no message is shared with nobody."""
+    if row["channel_id"] is None:
+        return bool(row["service_id"] == viewer)
+    return may_see_content(policies, row["channel_id"], viewer, row["service_id"], row["written_at"])

@@ -3,13 +3,21 @@
 The ledger is only ever added to. What holds on a number follows from everything in it, in the order it was written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
-Kind = Literal["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume"]
-Source = Literal["customer", "service", "operator", "provider"]
+from hub.domain.tracking import ConsentMode
+
+Kind = Literal["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending"]
+Source = Literal["customer", "service", "operator", "provider", "site", "browser"]
+
+CONSENT_MEDIA: Final = ("whatsapp", "sms", "email", "tracking")
+"""What consent is given for: to be written to, and that links and visits are tracked. STOP on one says nothing of the
+others."""
+MESSAGE_MEDIA: Final = ("whatsapp", "sms")
+"""Those that the hub writes over: consent may be of one number."""
 
 TOLD_BY_PROVIDER: Final[dict[tuple[str, str], Kind]] = {
     ("twilio", "21610"): "stop",
@@ -23,21 +31,24 @@ class Consent:
     """What holds for one customer, medium and number.
 
     `is_revoked`: they said stop, or somebody noted it for them; `is_granted`: campaigns are welcome;
-    `is_marketing_stopped`: WhatsApp's own switch for marketing templates. `since`: when it became what it is; None
-    where nobody ever said anything.
+    `is_marketing_stopped`: WhatsApp's own switch for marketing templates; `is_pending`: the customer is asked, and has
+    not said anything else. `since`: when it became what it is; None where nobody ever said anything.
     """
 
     is_revoked: bool = False
     is_granted: bool = False
     is_marketing_stopped: bool = False
     since: datetime | None = None
+    is_pending: bool = False
 
     @property
     def status(self) -> str:
         """In one word, as the API shows it."""
         if self.is_revoked:
             return "revoked"
-        return "granted" if self.is_granted else "unknown"
+        if self.is_granted:
+            return "granted"
+        return "pending" if self.is_pending else "unknown"
 
 
 NOTHING_SAID: Final = Consent()
@@ -65,13 +76,15 @@ class _Standing:
     is_withdrawn: bool = False
     is_granted: bool = False
     is_marketing_stopped: bool = False
+    is_pending: bool = False
 
     @property
     def is_revoked(self) -> bool:
         return self.is_stopped or self.is_withdrawn
 
     def consent(self, since: datetime | None) -> Consent:
-        return Consent(self.is_revoked, self.is_granted and not self.is_revoked, self.is_marketing_stopped, since)
+        is_granted = self.is_granted and not self.is_revoked
+        return Consent(self.is_revoked, is_granted, self.is_marketing_stopped, since, self.is_pending)
 
 
 def fold(events: Sequence[ConsentEvent], number_id: int | None) -> Consent:
@@ -99,24 +112,38 @@ def _stand(events: Sequence[ConsentEvent], number_id: int | None) -> _Standing:
 
 def _after(now: _Standing, event: ConsentEvent, number_id: int | None) -> _Standing:
     if event.kind == "stop":
-        return replace(now, is_stopped=True)
+        return replace(now, is_stopped=True, is_pending=False)
     if event.number_id is not None and event.number_id != number_id:
         return now
     match event.kind:
         case "start":
             return replace(now, is_stopped=False)
         case "revoked":
-            return replace(now, is_withdrawn=True, is_granted=False)
+            return replace(now, is_withdrawn=True, is_granted=False, is_pending=False)
         case "granted":
             return _granted(now, event)
         case "marketing_stop":
             return replace(now, is_marketing_stopped=True)
         case "marketing_resume":
             return replace(now, is_marketing_stopped=False)
+        case "pending":
+            return now if now.is_revoked or now.is_granted else replace(now, is_pending=True)
 
 
 def _granted(now: _Standing, event: ConsentEvent) -> _Standing:
     """The operator's evidence lifts everything; anybody else's word counts only where nothing is revoked."""
     if event.source == "operator" and event.has_evidence:
-        return replace(now, is_stopped=False, is_withdrawn=False, is_granted=True)
-    return now if now.is_revoked else replace(now, is_granted=True)
+        return replace(now, is_stopped=False, is_withdrawn=False, is_granted=True, is_pending=False)
+    return now if now.is_revoked else replace(now, is_granted=True, is_pending=False)
+
+
+def may_be_tracked(people: Iterable[Sequence[ConsentEvent]], mode: ConsentMode) -> bool:
+    """Whether a customer's links and visits are tracked, by what was said of `tracking`: a ledger for each contact that
+    is part of the profile. A refusal of any counts for all, so that no merge takes it away.
+    """
+    if mode == "off":
+        return True
+    holds = [fold(events, None) for events in people]
+    if any(consent.is_revoked for consent in holds):
+        return False
+    return mode == "implied" or any(consent.is_granted for consent in holds)

@@ -11,7 +11,8 @@ from hub.domain.addresses import Address, is_e164
 from hub.domain.errors import Fault, Invalid
 
 PHONE_MEDIA: Final = ("sms", "whatsapp")
-MEDIA: Final = (*PHONE_MEDIA, "email")
+MEDIA: Final = (*PHONE_MEDIA, "email", "tracking")
+"""What a declaration may agree to: to be written to on its phone or its email; tracking, on both."""
 
 _NO: Final = r"\s@<>\"(),:;\\\x00-\x1f\x7f-\x9f"
 _EMAIL: Final = re.compile(rf"[^{_NO}]{{1,64}}@[^{_NO}.]+(\.[^{_NO}.]+)+")
@@ -43,9 +44,11 @@ def parse_email(text: str) -> Address | None:
 
 
 def read_declared(
-    email: str | None, phone: str | None, region: str | None, consents: Collection[str] = ()
+    email: str | None, phone: str | None, region: str | None, consents: Collection[str] = (), *, is_named: bool = False
 ) -> tuple[Address | None, Address | None]:
-    """The email and phone of a declaration. Raises `Invalid` with every fault, and nothing is to be created then."""
+    """The email and phone of a declaration; `is_named`: it says in another way, too, whom it is about. Raises `Invalid`
+    with every fault, and nothing is to be created then.
+    """
     faults = []
     addresses = parse_email(email) if email else None, parse_phone(phone, region) if phone else None
     if email and addresses[0] is None:
@@ -53,13 +56,22 @@ def read_declared(
     if phone and addresses[1] is None:
         sentence = "is no phone number that can be read: write it with its country code, as +4915112345678"
         faults.append(Fault("/phone", "invalid_phone", sentence))
-    if not email and not phone:
+    if not email and not phone and not is_named:
         faults.append(Fault("", "nothing_declared", "give an email, a phone, or both"))
     faults += [
         Fault("/consents", "no_address", f"{medium} is no medium of an address given here")
         for medium in consents
-        if medium not in MEDIA or not (email if medium == "email" else phone)
+        if not _has_address(medium, email, phone)
     ]
     if faults:
         raise Invalid("This says of nobody who they are (rules I1 to I7).", errors=faults)
     return addresses
+
+
+def _has_address(medium: str, email: str | None, phone: str | None) -> bool:
+    match medium:
+        case "email":
+            return bool(email)
+        case "tracking":
+            return bool(email or phone)
+    return medium in PHONE_MEDIA and bool(phone)

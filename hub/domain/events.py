@@ -28,7 +28,14 @@ EVENT_TYPES: Final = (
     "subscription.expired",
     "channel.parent_changed",
     "channel.unrouted",
+    "profile.erased",
     "consent.changed",
+    "link.clicked",
+    "visitor.identified",
+    "profile.updated",
+    "profile.merge_suggested",
+    "profile.merged",
+    "profile.unmerged",
 )
 """Every type this version emits; docs/events.md has an example of each."""
 

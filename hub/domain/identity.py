@@ -23,6 +23,10 @@ Settled here, because links.md leaves it open:
   proper one does: the backend knows who is there now.
 - Consent is granted only on an address that is the profile's after the decision. The old number of I3 is revoked on
   every medium, with or without consent for the new; but only if it was owned: an unconfirmed one may be a stranger's.
+- A service may name the profile it speaks of: by its contact, or by an id of its own that it has verified. Then that is
+  who it is, and the addresses are placed there by the same rules: what is owned elsewhere is not taken, an email is not
+  replaced. Its id that it has not verified counts as a declared binding does: unless the addresses say otherwise.
+- Two ids that one service has verified are two persons: who comes with one is never a profile that has the other.
 - Where a limit stops the visitor's binding, the rest of the declaration goes on. A fourth contact of a visitor is
   refused, the three it had may come back.
 """
@@ -30,13 +34,16 @@ Settled here, because links.md leaves it open:
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from hub.domain.addresses import Address
 from hub.domain.bindings import REACH, Bind, Binding, BindingChange, End, Raise, Retract, Trust, last_end, over_limits
 from hub.domain.declared import PHONE_MEDIA
 from hub.domain.profiles import Declaration, DeclarationFacts, Kind, Profile, Slot, Standing, address_key
+
+_PHONE_CONSENTS: Final = (*PHONE_MEDIA, "tracking")
+"""All that is kept under a phone number."""
 
 # Decisions ----------------------------------------------------------------------------------------------------------
 
@@ -147,35 +154,50 @@ def _rule(person: _Person, placed: Iterable[Change]) -> str:
 
 def _identify(facts: DeclarationFacts) -> _Person:
     declaration, bound, current = facts.declaration, facts.bound, facts.current
-    is_another = bound is not None and _is_another(facts, bound)
+    if named := _named(facts):
+        return named
+    is_another = bound is not None and (facts.is_stranger(bound) or _is_another(facts, bound, current))
     if bound and current and not is_another:
         return _Person(bound, current.contact_id, "same_person")
-    named = declaration.email or declaration.phone
-    holder = facts.holder(named)
-    if holder and holder is not bound and (slot := holder.find(named)):
+    address = declaration.email or declaration.phone
+    holder = facts.holder(address)
+    if holder and holder is not bound and not facts.is_stranger(holder) and (slot := holder.find(address)):
         rule = _moving_rule(facts, holder) if is_another else "I4"
         return _Person(holder, slot.contact_id, rule)
     return _Person(None, facts.new_contact_id, _moving_rule(facts, None) if is_another else "I1")
 
 
-def _is_another(facts: DeclarationFacts, bound: Profile) -> bool:
-    """Whether these addresses are not those of the person the visitor is bound to."""
+def _named(facts: DeclarationFacts) -> _Person | None:
+    """The profile a service says it is, unless it said so by an id that it is not sure of and the addresses differ."""
+    contact_id = facts.named or facts.hinted
+    profile = facts.profile_of(contact_id) if contact_id else None
+    if contact_id is None or profile is None:
+        return None
+    if facts.named is None and (facts.is_stranger(profile) or _is_another(facts, profile, None)):
+        return None
+    if facts.bound is profile and facts.current:
+        return _Person(profile, facts.current.contact_id, "same_person")
+    return _Person(profile, contact_id, _moving_rule(facts, None) if facts.bound else "I4")
+
+
+def _is_another(facts: DeclarationFacts, known: Profile, current: Binding | None) -> bool:
+    """Whether these addresses are not those of the person it is known to be, by this binding or (None) otherwise."""
     email, holder = facts.declaration.email, facts.holder(facts.declaration.email)
-    if holder is not None and holder is not bound:
+    if holder is not None and holder is not known:
         return True
-    slot = bound.find(email)
-    if slot is None and email and bound.slot("email"):
+    slot = known.find(email)
+    if slot is None and email and known.slot("email"):
         return True
     is_named = slot is not None and slot.standing > Standing.UNCONFIRMED
-    return not is_named and _has_other_phone(facts, bound)
+    return not is_named and _has_other_phone(facts, known, current)
 
 
-def _has_other_phone(facts: DeclarationFacts, bound: Profile) -> bool:
+def _has_other_phone(facts: DeclarationFacts, bound: Profile, current: Binding | None) -> bool:
     """Whether the phone given says that it is somebody else: by itself, without an email that says who."""
-    phone, current = facts.declaration.phone, facts.current
-    if phone is None or current is None or facts.holder(phone) is bound:
+    phone = facts.declaration.phone
+    if phone is None or facts.holder(phone) is bound:
         return False
-    if current.trust > Trust.CLICK:
+    if current is None or current.trust > Trust.CLICK:
         return bound.slot("phone") is not None and bound.slot("email") is None
     if current.destination and current.destination.type == "phone":
         return address_key(current.destination) != address_key(phone)
@@ -193,7 +215,8 @@ def _may_be_one(facts: DeclarationFacts, holder: Profile) -> bool:
     bound, email = facts.bound, facts.declaration.email
     if bound is None or email is None or holder is bound:
         return False
-    return (bound.slot("email") is None or bound.find(email) is not None) and not _has_other_phone(facts, bound)
+    has_no_other = bound.slot("email") is None or bound.find(email) is not None
+    return has_no_other and not facts.is_stranger(bound) and not _has_other_phone(facts, bound, facts.current)
 
 
 # Addresses (I1 to I5) -----------------------------------------------------------------------------------------------
@@ -285,7 +308,11 @@ def _raise(facts: DeclarationFacts, profile: Profile, current: Binding, placed: 
         for address in _given(declaration)
         if (slot := profile.find(address))
     )
-    is_known = is_named or (declaration.is_proper and any(isinstance(c, Fill | Confirm) for c in placed))
+    is_known = (
+        is_named
+        or facts.named is not None
+        or (declaration.is_proper and any(isinstance(c, Fill | Confirm) for c in placed))
+    )
     return (Raise(current, declaration.trust, "declared"),) if is_known and declaration.trust > current.trust else ()
 
 
@@ -306,7 +333,12 @@ def _suggest(facts: DeclarationFacts, person: _Person, placed: Iterable[Change])
     if facts.bound and person.rule == "I7":
         reasons[facts.bound.contact_id] = "I7"
     is_proper = facts.declaration.is_proper
-    return [Suggest(person.id, other, why, is_proper) for other, why in reasons.items() if other != person.id]
+    strangers = {facts.survivor(contact) for contact in facts.strangers}
+    return [
+        Suggest(person.id, other, why, is_proper)
+        for other, why in reasons.items()
+        if other != person.id and other not in strangers
+    ]
 
 
 def _consent(facts: DeclarationFacts, person: _Person, placed: Iterable[Change]) -> list[Consent]:
@@ -314,14 +346,20 @@ def _consent(facts: DeclarationFacts, person: _Person, placed: Iterable[Change])
     declaration = facts.declaration
     replaced = [c.slot for c in placed if isinstance(c, Remove) and c.reason == "I3"]
     owned = [slot.address for slot in replaced if slot.standing > Standing.UNCONFIRMED]
-    revoked = [Consent("revoked", medium, address, "I3") for address in owned for medium in PHONE_MEDIA]
+    revoked = [Consent("revoked", medium, address, "I3") for address in owned for medium in _PHONE_CONSENTS]
     kind: Literal["granted", "pending"] = "granted" if declaration.is_proper else "pending"
-    wanted = [(m, declaration.email if m == "email" else declaration.phone) for m in sorted(declaration.consents)]
+    wanted = [(medium, address) for medium in sorted(declaration.consents) for address in _agreed(declaration, medium)]
     return revoked + [
         Consent(kind, medium, address, "given_with_it")
         for medium, address in wanted
-        if address and _is_theirs(facts, person, address, placed)
+        if _is_theirs(facts, person, address, placed)
     ]
+
+
+def _agreed(declaration: Declaration, medium: str) -> list[Address]:
+    """The addresses that consent to a medium is about."""
+    kinds = {"email": {"email"}, "tracking": {"email", "phone"}}.get(medium, {"phone"})
+    return [address for address in _given(declaration) if address.type in kinds]
 
 
 def _is_theirs(facts: DeclarationFacts, person: _Person, address: Address, placed: Iterable[Change]) -> bool:

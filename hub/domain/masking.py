@@ -1,8 +1,8 @@
 """What somebody may see of an event or a message: one projection for every way out (rules C1, C2, C4, A9).
 
-Webhooks, feed, live stream, timelines, message views and the operator's views all end here, so what is hidden in one is
-hidden in all of them. Masked, a message keeps what rule C1 names and loses everything else, what is not invented yet
-included.
+Webhooks, feed, live stream, timelines, message views, reports of links and the operator's views all end here, so what
+is hidden in one is hidden in all of them. Masked, a message keeps what rule C1 names and loses everything else, what is
+not invented yet included.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +20,13 @@ _VISIBLE: Final = (
 """Not `segments`, which tells how long it is; nor `campaign`, `error`, `provider_id`."""
 _FRAME: Final = ("event_id", "number", "channel_id", "conversation", "contact")
 """What stands around the message in an event."""
+_LINK: Final = ("id", "message_id")
+"""Of the link in an event: where it leads, what for and where in the message it stands is content."""
+_CLICK: Final = ("id", "at", "verdict")
+_REPORT: Final = (
+    *_LINK, "medium", "created_at", "state", "disabled_at", "is_personal", "suspect", "clicks", "visits", "bound",
+)  # fmt: skip
+"""The same of a report of a link: numbers are no content."""
 
 _PLAIN: Final = frozenset({*_FRAME, "message"})
 
@@ -113,9 +120,9 @@ def project_event(data: Mapping[str, Any], *, viewer: UUID | None, is_full: bool
     """An event's data for one viewer; None is the operator, who is a stranger to every service.
 
     `private` in the data is a list of `private_to`: fields that only some services get, merged into the rest. Agents
-    keep their ids for their own service only.
+    keep their ids for their own service only. That a link was clicked is no content, where it leads is.
     """
-    view = dict(data) if is_full else {name: data[name] for name in _FRAME if name in data}
+    view = dict(data) if is_full else _masked_event(data)
     asked_by, private = view.pop("answered_service_id", None), view.pop("private", ())
     message, conversation = data.get("message"), data.get("conversation")
     if not view.keys() <= _PLAIN:
@@ -129,6 +136,11 @@ def project_event(data: Mapping[str, Any], *, viewer: UUID | None, is_full: bool
         if _name(viewer) in part["to"]:
             view = _merge(view, part["fields"])
     return view
+
+
+def project_link(report: Mapping[str, Any], *, is_full: bool) -> dict[str, Any]:
+    """The report of a link as one viewer sees it; masked, nobody can tell where it leads."""
+    return dict(report) if is_full else {**_kept(report, _REPORT), "masked": True}
 
 
 def reveal_event(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,8 +172,19 @@ def _name(viewer: UUID | None) -> str | None:
     return public_id("svc", viewer) if viewer else None
 
 
+def _masked_event(data: Mapping[str, Any]) -> dict[str, Any]:
+    view = _kept(data, _FRAME)
+    if "click" in data:
+        view |= {"link": _kept(data.get("link"), _LINK), "click": _kept(data["click"], _CLICK)}
+    return view
+
+
+def _kept(value: Any, names: Collection[str]) -> dict[str, Any]:
+    return {name: value[name] for name in names if name in value} if isinstance(value, Mapping) else {}
+
+
 def _masked(message: Mapping[str, Any]) -> dict[str, Any]:
-    visible: dict[str, Any] = {name: message[name] for name in _VISIBLE if name in message}
+    visible = _kept(message, _VISIBLE)
     if agent := _agent_name(message.get("agent")):
         visible["agent"] = agent
     visible["masked"] = True

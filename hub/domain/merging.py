@@ -128,14 +128,14 @@ def check_undo(operation: Operation, later: Iterable[Operation], erased: Collect
 
 
 def _wrote(operation: Operation) -> set[Thing]:
-    return {thing for change in operation.changes for thing in _touched(change)[0]}
+    return {thing for change in operation.changes for thing in touched(change)[0]}
 
 
 def _all(operation: Operation) -> set[Thing]:
-    return {thing for change in operation.changes for things in _touched(change) for thing in things}
+    return {thing for change in operation.changes for things in touched(change) for thing in things}
 
 
-def _touched(change: Change | Merge) -> tuple[set[Thing], set[Thing]]:
+def touched(change: Change | Merge) -> tuple[set[Thing], set[Thing]]:
     """What a change writes, and what it rests on besides."""
     match change:
         case Claim():

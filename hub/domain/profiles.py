@@ -66,7 +66,8 @@ class Profile:
 class Declaration:
     """Somebody says who the customer is. `by` the unsigned browser, a service's backend, or the site's signature.
 
-    `consents`: media they agree to be written to on, on these addresses. `is_proved`: by a one-time code.
+    `consents`: what they agree to on these addresses: to be written to over a medium, to be tracked. `is_proved`: by a
+    one-time code.
     """
 
     by: Literal["browser", "service", "signature"]
@@ -99,9 +100,13 @@ class Declaration:
 class DeclarationFacts:
     """All that a declaration's decision depends on, read under locks of its addresses, its visitor and its profiles.
 
-    `profiles`: every one that has one of the addresses, and the one the visitor is bound to; oldest first. `bindings`:
-    the visitor's; none without a visitor. `survivors`: where contacts were merged into. `new_contact_id`: to be used if
-    there is to be a new one.
+    `profiles`: every one that has one of the addresses, the one the visitor is bound to, and those named below; oldest
+    first. `bindings`: the visitor's; none without a visitor. `survivors`: where contacts were merged into.
+    `new_contact_id`: to be used if there is to be a new one.
+
+    `named`: the contact that a service says it is, by the hub's id or by an id of its own that it has verified.
+    `hinted`: the same by an id it has not. `strangers`: profiles that are somebody else for certain, since the service
+    has verified another id of its own for each.
     """
 
     declaration: Declaration
@@ -110,6 +115,9 @@ class DeclarationFacts:
     visitor_id: UUID | None = None
     bindings: Sequence[Binding] = ()
     survivors: Mapping[UUID, UUID] = field(default_factory=dict)
+    named: UUID | None = None
+    hinted: UUID | None = None
+    strangers: Collection[UUID] = ()
 
     @property
     def current(self) -> Binding | None:
@@ -120,6 +128,10 @@ class DeclarationFacts:
     def bound(self) -> Profile | None:
         """The profile the visitor is bound to until now."""
         return self.profile_of(self.current.contact_id) if self.current else None
+
+    def is_stranger(self, profile: Profile) -> bool:
+        """Whether it is somebody else, whatever the addresses say."""
+        return any(self.survivor(contact) == profile.contact_id for contact in self.strangers)
 
     def profile_of(self, contact_id: UUID) -> Profile | None:
         """The profile that a contact is, or is part of."""

@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, StringConstraints
 from hub.actions.consents import ConsentRequest, set_consent, view_consent
 from hub.actions.roster import Caller
 from hub.domain.addresses import Address, is_e164, is_user_id
+from hub.domain.consent import CONSENT_MEDIA, MESSAGE_MEDIA
+from hub.domain.declared import parse_email
 from hub.domain.errors import Invalid, NotFound
 from hub.http.auth import operator, require, service
 from hub.http.context import CONTEXT
@@ -45,7 +47,8 @@ async def get_consent(request: web.Request, caller: Caller) -> web.Response:
 
 async def put_consent(request: web.Request, caller: Caller) -> web.Response:
     """Note what a customer said to a service."""
-    if not caller.scopes & _WRITES:
+    writes = _WRITES if request.match_info["medium"] in MESSAGE_MEDIA else _WRITES | {"profiles"}
+    if not caller.scopes & writes:
         require(caller, "reply")
     return await _put(request, caller.service_id)
 
@@ -76,18 +79,25 @@ async def _put(request: web.Request, service_id: UUID | None) -> web.Response:
 
 def _asked(request: web.Request, service_id: UUID | None) -> ConsentRequest:
     medium, text = request.match_info["medium"], request.match_info["address"]
-    if medium not in {"whatsapp", "sms"}:
-        raise NotFound("there is consent for the media 'whatsapp' and 'sms' only (rule E5)")
-    return ConsentRequest(medium, _address(medium, text), phone_of(request, "number"), service_id)
+    if medium not in CONSENT_MEDIA:
+        raise NotFound("there is consent for 'whatsapp', 'sms', 'email' and 'tracking' only (rule E5)")
+    e164 = phone_of(request, "number")
+    if e164 is not None and medium not in MESSAGE_MEDIA:
+        raise Invalid(f"consent for {medium!r} is not of one number (rule E5): leave 'number' out")
+    return ConsentRequest(medium, _address(medium, text), e164, service_id)
 
 
 def _address(medium: str, text: str) -> Address:
-    if is_e164(text):
+    if medium != "email" and is_e164(text):
         return Address("phone", text)
-    if medium == "whatsapp" and is_user_id(text):
+    if medium in {"whatsapp", "tracking"} and is_user_id(text):
         return Address("user_id", text)
+    email = parse_email(text) if medium not in MESSAGE_MEDIA else None
+    if email:
+        return email
     raise Invalid(
-        "a customer's address is a number in international form, such as +4915112345678, or on WhatsApp a"
-        " business-scoped user id, such as US.13491208655302741918 (rule E5)",
+        "a customer's address is a number in international form, such as +4915112345678, on WhatsApp also a"
+        " business-scoped user id, such as US.13491208655302741918; for 'email' it is an email address, and for"
+        " 'tracking' any of these (rule E5)",
         code="invalid_address",
     )

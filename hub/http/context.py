@@ -12,6 +12,7 @@ from hub.actions.compose import Capabilities
 from hub.domain.eligibility import Rule
 from hub.domain.endpoints import EndpointPolicy
 from hub.domain.events import Event
+from hub.domain.handles import Handles
 from hub.domain.limits import Limits
 from hub.domain.media_links import MediaLinks
 from hub.domain.tracking import Tracking
@@ -61,6 +62,10 @@ class Context:
     files: Files
     media_links: MediaLinks
     tracking: Tracking
+    handles: Handles
+    site_secrets: Sequence[str]
+    auto_merge: bool
+    phone_region: str | None
     admin_key: str
     secret_overlap: int
     is_metrics_open: bool

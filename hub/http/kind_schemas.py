@@ -15,11 +15,13 @@ from pydantic import (
     PlainValidator,
     StringConstraints,
     TypeAdapter,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from hub.domain.kinds import url_fault
+from hub.domain.link_marks import component_fault, is_whole_link
 from hub.http.schemas import Model, Name, clean
 
 MAX_CONTACTS: Final = 257
@@ -70,6 +72,13 @@ def _typed(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _marked(value: dict[str, Any]) -> dict[str, Any]:
+    fault = component_fault(value)
+    if fault:
+        raise ValueError(fault)
+    return value
+
+
 def _filled(value: str) -> str:
     if not value.strip():
         raise ValueError("holds nothing but blanks")
@@ -89,7 +98,7 @@ def _emoji(value: str) -> str:
 
 
 Url = Annotated[str, BeforeValidator(clean), AfterValidator(_https)]
-Component = Annotated[dict[str, Any], BeforeValidator(_bounded), AfterValidator(_typed)]
+Component = Annotated[dict[str, Any], BeforeValidator(_bounded), AfterValidator(_typed), AfterValidator(_marked)]
 Filled = AfterValidator(_filled)
 """Providers refuse what shows nothing."""
 Trimmed = AfterValidator(_trimmed)
@@ -131,10 +140,33 @@ class MetaTemplateIn(Model):
 
 
 class TwilioTemplateIn(Model):
-    """A content template of Twilio's, and what to put into it."""
+    """A content template of Twilio's, and what to put into it; `track_variables` hold links to be tracked, those in
+    `track_suffixes` stand behind the link host in a URL.
+    """
 
     content_sid: Annotated[str, StringConstraints(pattern=r"^HX[0-9a-fA-F]{32}$")]
     variables: dict[Name, Variable] | None = Field(default=None, max_length=100)
+    track_variables: list[Name] | None = Field(default=None, max_length=100)
+    track_suffixes: list[Name] | None = Field(default=None, max_length=100)
+
+    @field_validator("track_variables", "track_suffixes")
+    @classmethod
+    def _are_variables(cls, value: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        unknown = sorted(set(value or ()) - set(info.data.get("variables") or ()))
+        if unknown and "variables" in info.data:
+            raise ValueError(f"names what is no variable here: {', '.join(unknown)}")
+        return value
+
+    @field_validator("track_suffixes")
+    @classmethod
+    def _are_whole_links(cls, value: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        variables = info.data.get("variables") or {}
+        for name in value or ():
+            if name in (info.data.get("track_variables") or ()):
+                raise ValueError(f"{name} is in track_variables, too: a variable is a link, or what follows a host")
+            if not is_whole_link(variables.get(name)):
+                raise ValueError(f"{name} is the whole http:// or https:// URL that the button leads to")
+        return value
 
 
 class ButtonIn(Model):
@@ -207,6 +239,7 @@ class CtaUrlIn(Model):
     footer: Line | None = None
     title: Short
     url: Url
+    track: Annotated[bool, Field(strict=True)] | None = None
 
 
 class InteractiveIn(Model):

@@ -8,7 +8,9 @@ from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, V
 
 from hub.domain.addresses import is_e164, is_user_id
 from hub.domain.kinds import FILE_KINDS
+from hub.domain.link_marks import LinkWishes, unmark
 from hub.http.kind_schemas import MAX_CONTACTS, ContactIn, Files, Filled, Interactive, LocationIn, ReactionIn, Template
+from hub.http.link_schemas import LinksIn
 from hub.http.schemas import E164, Model, Name, clean
 
 _FIELDS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
@@ -39,12 +41,6 @@ class AgentIn(Model):
 
     id: Name
     name: Name | None = None
-
-
-class LinksIn(Model):
-    """Whether links in the text are to be tracked."""
-
-    track: Annotated[bool, Field(strict=True)] = True
 
 
 class MessageIn(Model):
@@ -89,6 +85,16 @@ class MessageIn(Model):
             raise ValueError(f"a message of origin {info.field_name!r} names its {info.field_name} (rule E1)")
         return value
 
+    @field_validator("links")
+    @classmethod
+    def _leaves_what_must_be_tracked(cls, value: LinksIn | None, info: ValidationInfo) -> LinksIn | None:
+        template = info.data.get("template")
+        if value is not None and not value.track and template is not None:
+            _, marks = unmark({"template": _plain(template)})
+            if marks.has_suffix:
+                raise ValueError("the template has a URL that only leads somewhere if it is tracked (rule F)")
+        return value
+
     @field_validator(*_CONTENT)
     @classmethod
     def _belongs_to_the_type(cls, value: object, info: ValidationInfo) -> object:
@@ -103,11 +109,21 @@ class MessageIn(Model):
         return value
 
     def content(self) -> tuple[str, dict[str, Any]]:
-        """The type, and the content under the names of the events contract; references are still as they were given."""
+        """The type, and the content under the names of the events contract, without marks of links; references are
+        still as they were given.
+        """
+        return self.type, unmark(self._marked())[0]
+
+    def link_wishes(self) -> LinkWishes:
+        """How the links in the content are to be treated."""
+        _, marks = unmark(self._marked())
+        return (self.links or LinksIn()).wishes(self.campaign, marks)
+
+    def _marked(self) -> dict[str, Any]:
         found = {name: _plain(getattr(self, name)) for name in _CONTENT if getattr(self, name) is not None}
         if self.reaction is not None:
             found["reaction"] = self.reaction.model_dump()  # without an emoji it takes one back
-        return self.type, found
+        return found
 
 
 def _plain(value: Any) -> Any:

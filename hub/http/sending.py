@@ -18,6 +18,7 @@ from hub.actions.open_conversation import open_conversation
 from hub.actions.register import OPERATOR
 from hub.actions.roster import Caller
 from hub.actions.send import Accepted, Author, SendRequest, send
+from hub.actions.track_links import list_links
 from hub.domain.addresses import is_e164
 from hub.domain.errors import Invalid, NotFound, Refusal
 from hub.domain.ids import parse_id, public_id
@@ -63,7 +64,10 @@ async def _find_message(conn: Connection, message_id: UUID, caller: Caller) -> d
             "There is no such message on a channel this service is connected to (rule A4): take an id of a timeline."
         )
     view = (await view_messages(conn, View(caller.service_id), [row]))[0]
-    return {**view, "conversation_id": public_id("cnv", row["conversation_id"])}
+    is_author = row["author_service_id"] == caller.service_id
+    links = await list_links(conn, message_id) if is_author else []
+    more = {"links": links} if links else {}
+    return {**view, **more, "conversation_id": public_id("cnv", row["conversation_id"])}
 
 
 async def post_message(request: web.Request, caller: Caller) -> web.Response:
@@ -101,7 +105,7 @@ async def _post(
     context = request.app[CONTEXT]
     require(caller, "reply" if wanted.origin == "agent" else "automate")
     wait = number_of(request, "wait", default=0, high=MAX_WAIT)
-    key = _idempotency_key(request)
+    key = idempotency_key(request)
     route = request.path
     async with context.database.transaction() as conn:
         if key:
@@ -118,8 +122,11 @@ async def _post(
             now,
             context.capabilities,
             context.limits,
+            context.tracking,
         )
         view = {**accepted.message, "conversation_id": public_id("cnv", conversation_id)}
+        if accepted.links:
+            view["links"] = accepted.links
         response = answer({"message": view, "warnings": accepted.warnings}, status=202)
         if key:
             assert isinstance(response.body, bytes)
@@ -184,10 +191,12 @@ async def _request(conn: Connection, caller: Caller, wanted: MessageIn) -> SendR
         campaign=wanted.campaign,
         seen_sequence=wanted.seen_sequence,
         send_at=wanted.send_at,
+        links=wanted.link_wishes(),
     )
 
 
-def _idempotency_key(request: web.Request) -> str | None:
+def idempotency_key(request: web.Request) -> str | None:
+    """The `Idempotency-Key` of a request. Raises `Invalid`."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (key.isascii() and key.isprintable() and 0 < len(key) <= _MAX_KEY):
         raise Invalid(f"an Idempotency-Key is 1 to {_MAX_KEY} printable ASCII characters (rule E6): send another")

@@ -2,9 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 
@@ -27,11 +27,15 @@ def url_of(address: Sequence[Any]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-class Server:
-    """Serves one application."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-    def __init__(self, app: web.Application) -> None:
+
+class Server:
+    """Serves one application; `before` may answer requests in its place, and gets its handler for all others."""
+
+    def __init__(self, app: web.Application, before: Callable[[Handler], Handler] | None = None) -> None:
         self._is_ending = False
+        self._before = before
         app.on_response_prepare.append(self._say_goodbye)
         self._runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=_GRACE)
 
@@ -44,6 +48,8 @@ class Server:
     async def listen(self, host: str, port: int, inherited: Sequence[socket.socket] = ()) -> str:
         """Take connections, from the inherited sockets where there are any; gives the URL. Raises OSError."""
         await self._runner.setup()
+        if self._before and (server := self._runner.server):
+            server.request_handler = cast("Any", self._before(server.request_handler))
         sites: list[web.BaseSite] = [web.SockSite(self._runner, given, backlog=BACKLOG) for given in inherited]
         for site in sites or [web.TCPSite(self._runner, host, port, backlog=BACKLOG)]:
             await site.start()

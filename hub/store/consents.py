@@ -14,6 +14,11 @@ NameKey = tuple[str, str, str]
 """Medium, and an address's type and match key: what an entry of the ledger is kept under."""
 
 
+def erased_key(table: str) -> str:
+    """SQL: what refusals of an address that was erased are kept under, for the `type` and `match_key` of a table."""
+    return f"'erased:' || encode(sha256(convert_to({table}.type || ' ' || {table}.match_key, 'UTF8')), 'hex')"
+
+
 def name_key(medium: str, address: Address) -> NameKey:
     """What entries about this address are kept under."""
     return medium, address.type, address.match_key
@@ -27,9 +32,9 @@ with person as (
     from unnest($1::text[], $2::text[], $3::text[]) as w (medium, type, match_key)
     cross join lateral (
         select contact_id from contact_address a
-        where a.type = w.type and a.match_key = w.match_key and a.is_proved and a.removed_at is null
+        where a.type = w.type and a.match_key = w.match_key and (a.is_proved or a.is_declared) and a.removed_at is null
           and a.type in ('phone', 'user_id', 'email', 'sender_id')
-        limit 1) a
+        order by a.is_proved desc limit 1) a
     union
     select medium, contact_id from conversation where id = any($4::uuid[])
 ), name as (
@@ -39,7 +44,8 @@ with person as (
     from person p
     cross join lateral (
         select a.type, a.match_key from contact_address a
-        where a.contact_id = p.contact_id and a.removed_at is null and a.type in ('phone', 'user_id', 'sender_id')
+        where a.contact_id = p.contact_id and a.removed_at is null
+          and a.type in ('phone', 'user_id', 'email', 'sender_id')
         offset 0) a
 )
 select pg_advisory_xact_lock(7008, hash)
@@ -96,18 +102,19 @@ async def list_channels(conn: Connection, medium: str, number_id: int | None) ->
     return await conn.fetch(LIST_CHANNELS_SQL, medium, number_id)
 
 
-FIND_SQL = """
+FIND_SQL = f"""
 select w.medium, w.type, w.match_key, e.id, e.kind, e.number_id, e.source, e.evidence is not null as has_evidence, e.at
 from unnest($1::text[], $2::text[], $3::text[]) as w (medium, type, match_key)
 cross join lateral (
     select * from consent_event e
-    where e.medium = w.medium and e.address_type = w.type and e.address_key = w.match_key
+    where e.medium = w.medium and e.address_type = w.type and e.address_key = any(array[w.match_key, {erased_key("w")}])
+      and (e.op_id is null or not exists (select from identity_op o where o.id = e.op_id and o.undone_at is not null))
     offset 0) e
 order by e.id"""
 
 
 async def find(conn: Connection, names: Collection[NameKey]) -> list[tuple[NameKey, ConsentEvent]]:
-    """What was ever said about these addresses, oldest first."""
+    """What was ever said about these addresses, oldest first; not what came with an operation that was undone."""
     if not names:
         return []
     rows = await conn.fetch(FIND_SQL, *map(list, zip(*names, strict=True)))
@@ -120,12 +127,13 @@ async def find(conn: Connection, names: Collection[NameKey]) -> list[tuple[NameK
     ]
 
 
-HISTORY_SQL = """
+HISTORY_SQL = f"""
 select e.id, e.kind, e.source, e.number_id, n.e164, e.service_id, s.name as service_name, e.evidence, e.at
 from unnest($1::text[], $2::text[], $3::text[]) as w (medium, type, match_key)
 cross join lateral (
     select * from consent_event e
-    where e.medium = w.medium and e.address_type = w.type and e.address_key = w.match_key
+    where e.medium = w.medium and e.address_type = w.type and e.address_key = any(array[w.match_key, {erased_key("w")}])
+      and (e.op_id is null or not exists (select from identity_op o where o.id = e.op_id and o.undone_at is not null))
     offset 0) e
 left join number n on n.id = e.number_id
 left join service s on s.id = e.service_id
@@ -139,7 +147,7 @@ async def list_history(conn: Connection, names: Collection[NameKey]) -> list[Rec
 
 @dataclass(frozen=True, slots=True)
 class LedgerDraft:
-    """An entry to be written."""
+    """An entry to be written. `op_id`: the identity operation it comes with, whose undo takes it back."""
 
     medium: str
     address: Address
@@ -150,11 +158,12 @@ class LedgerDraft:
     service_id: UUID | None = None
     message_id: UUID | None = None
     evidence: str | None = None
+    op_id: UUID | None = None
 
 
 COLUMNS: Final = (
     "medium", "address_type", "address_key", "address_value", "number_id", "kind", "source", "service_id",
-    "message_id", "evidence", "at",
+    "message_id", "evidence", "at", "op_id",
 )  # fmt: skip
 
 
@@ -167,5 +176,48 @@ async def add(conn: Connection, drafts: Sequence[LedgerDraft]) -> None:
 def _row(d: LedgerDraft) -> tuple[Any, ...]:
     return (
         d.medium, d.address.type, d.address.match_key, d.address.value, d.number_id, d.kind, d.source, d.service_id,
-        d.message_id, d.evidence, d.at,
+        d.message_id, d.evidence, d.at, d.op_id,
     )  # fmt: skip
+
+
+# Up to whom a contact goes on as, and down to all that were merged into that. What merely a browser said an address is
+# of grants nothing, but a refusal kept under it counts.
+TRACKING_SQL = f"""
+with recursive up as (
+    select id, merged_into from contact where id = $1
+    union
+    select c.id, c.merged_into from up cross join lateral (select * from contact where id = up.merged_into offset 0) c
+), person as (
+    select id from up where merged_into is null
+    union
+    select c.id from person p cross join lateral (select id from contact where merged_into = p.id offset 0) c
+)
+select c.id, c.erased_at, e.kind, e.source, e.at, e.evidence is not null as has_evidence
+from person p cross join lateral (select * from contact where id = p.id offset 0) c
+left join lateral (
+    select a.type, a.match_key, a.is_proved or a.is_declared and not exists (
+        select from contact_address o
+        where o.type = a.type and o.match_key = a.match_key and o.is_proved and o.removed_at is null) as is_confirmed
+    from contact_address a where a.contact_id = c.id and a.removed_at is null offset 0) a on true
+left join lateral (
+    select * from consent_event e
+    where e.medium = 'tracking' and e.address_type = a.type
+      and e.address_key = any(array[a.match_key, {erased_key("a")}])
+      and (a.is_confirmed or e.kind = 'revoked')
+      and (e.op_id is null or not exists (select from identity_op o where o.id = e.op_id and o.undone_at is not null))
+    offset 0) e on true
+order by e.id"""
+
+
+async def find_tracking(conn: Connection, contact_id: UUID) -> dict[UUID, list[ConsentEvent]] | None:
+    """What was said of tracking, for each contact that is part of this one's profile; None: there is no such contact,
+    or it was erased.
+    """
+    people: dict[UUID, list[ConsentEvent]] = {}
+    for row in await conn.fetch(TRACKING_SQL, contact_id):
+        if row["erased_at"]:
+            return None
+        said = people.setdefault(row["id"], [])
+        if row["kind"]:
+            said.append(ConsentEvent(row["kind"], None, row["source"], row["at"], row["has_evidence"]))
+    return people or None

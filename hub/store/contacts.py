@@ -58,17 +58,28 @@ async def delete_contacts(conn: Connection, ids: Collection[UUID]) -> None:
         await conn.execute(DELETE_CONTACTS_SQL, list(ids))
 
 
+# What was merely said to be a contact's is proved now, where no other contact has proved it.
 ADD_ADDRESSES_SQL = """
-insert into contact_address (contact_id, type, value, match_key, is_proved)
-select contact_id, type, value, match_key, true
-from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as a (contact_id, type, value, match_key)
-order by type, match_key, value
-on conflict do nothing
-returning contact_id, type, value"""
+with used as (
+    select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as u (contact_id, type, value, match_key)
+    order by type, match_key, value
+), proved as (
+    update contact_address a set is_proved = true from used u
+    where a.contact_id = u.contact_id and a.type = u.type and a.value = u.value and a.removed_at is null
+      and not a.is_proved and not exists (
+        select from contact_address o
+        where o.type = a.type and o.match_key = a.match_key and o.is_proved and o.removed_at is null)
+    returning a.contact_id, a.type, a.value
+), added as (
+    insert into contact_address (contact_id, type, value, match_key, is_proved)
+    select contact_id, type, value, match_key, true from used
+    on conflict do nothing
+    returning contact_id, type, value)
+select * from proved union all select * from added"""
 
 
 async def add_addresses(conn: Connection, rows: Sequence[tuple[UUID, Address]]) -> set[tuple[UUID, Address]]:
-    """Addresses proved by use; gives those that were added. One that another contact owns is not."""
+    """Addresses proved by use; gives those that were not before. One that another contact owns is not added."""
     if not rows:
         return set()
     columns = [(contact, a.type, a.value, a.match_key) for contact, a in rows]
@@ -87,17 +98,22 @@ async def rename(conn: Connection, names: Mapping[UUID, str]) -> None:
         await conn.execute(RENAME_SQL, list(names), list(names.values()))
 
 
+# What was merely typed into a browser is not the customer's; nor is what was declared of them and proved by another.
 LIST_CONTACTS_SQL = """
 select c.id, c.name, a.type, a.value
 from contact c
 left join lateral (
-    select a.id, a.type, a.value from contact_address a where a.contact_id = c.id and a.removed_at is null offset 0
+    select a.id, a.type, a.value from contact_address a
+    where a.contact_id = c.id and a.removed_at is null and (a.is_proved or a.is_declared and not exists (
+        select from contact_address o
+        where o.type = a.type and o.match_key = a.match_key and o.is_proved and o.removed_at is null))
+    offset 0
 ) a on true
 where c.id = any($1::uuid[]) order by a.id"""
 
 
 async def list_contacts(conn: Connection, ids: Collection[UUID]) -> dict[UUID, Contact]:
-    """Contacts with all their addresses."""
+    """Contacts with all addresses that are theirs, proved or properly declared."""
     if not ids:
         return {}
     found: dict[UUID, Contact] = {}
@@ -108,15 +124,46 @@ async def list_contacts(conn: Connection, ids: Collection[UUID]) -> dict[UUID, C
     return found
 
 
+# Those that have an address by somebody's word only; so many of them that nobody fills the list by typing.
+FIND_SAID_SQL = """
+select w.contact_id, a.contact_id as said_of, a.is_declared
+from unnest($1::uuid[], $2::text[], $3::text[]) as w (contact_id, type, match_key)
+cross join lateral (
+    select a.contact_id, a.is_declared from contact_address a
+    where a.type = w.type and a.match_key = w.match_key and not a.is_proved and a.removed_at is null
+      and a.contact_id <> w.contact_id
+    order by a.is_declared desc, a.id limit 20) a"""
+
+
+async def find_said(conn: Connection, rows: Sequence[tuple[UUID, Address]]) -> dict[tuple[UUID, UUID], bool]:
+    """For contacts with addresses of theirs, the others that these were said to be of; True: by a proper declaration,
+    not only by what somebody typed into a browser (B8).
+    """
+    if not rows:
+        return {}
+    columns = [(contact, a.type, a.match_key) for contact, a in rows]
+    found = await conn.fetch(FIND_SAID_SQL, *map(list, zip(*columns, strict=True)))
+    pairs: dict[tuple[UUID, UUID], bool] = {}
+    for row in found:
+        pair = row["contact_id"], row["said_of"]
+        pairs[pair] = row["is_declared"] or pairs.get(pair, False)
+    return pairs
+
+
 ADD_CANDIDATES_SQL = """
-insert into merge_candidate (id, contact_id, other_contact_id, reason)
-select id, least(a, b), greatest(a, b), reason
-from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[]) as m (id, a, b, reason)
-on conflict do nothing"""
+insert into merge_candidate as known (id, contact_id, other_contact_id, reason, own_is_proper, is_proper)
+select id, least(a, b), greatest(a, b), reason, is_proper, is_proper
+from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::boolean[]) as m (id, a, b, reason, is_proper)
+on conflict (contact_id, other_contact_id) where settled_at is null
+do update set own_is_proper = excluded.own_is_proper, is_proper = known.is_proper or excluded.is_proper,
+              reason = case when known.own_is_proper is null then excluded.reason else known.reason end
+where known.own_is_proper is null or excluded.own_is_proper and not known.own_is_proper"""
 
 
-async def add_merge_candidates(conn: Connection, rows: Sequence[tuple[UUID, UUID, UUID, str]]) -> None:
-    """Pairs of contacts that may be one person; never merged by itself."""
+async def add_merge_candidates(conn: Connection, rows: Sequence[tuple[UUID, UUID, UUID, str, bool]]) -> None:
+    """Pairs of contacts that may be one person (each once), as the hub itself sees it, why, and whether by more than
+    what somebody typed into a browser; never merged by itself.
+    """
     if rows:
         await conn.execute(ADD_CANDIDATES_SQL, *map(list, zip(*rows, strict=True)))
 

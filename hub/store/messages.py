@@ -14,7 +14,7 @@ MESSAGE_COLUMNS = """
 m.id, m.conversation_id, m.channel_id, m.number_id, m.sequence, m.direction, m.medium, m.type, m.origin,
 m.author_service_id, s.name as author_name, m.agent_id, m.agent_name, m.parent_epoch, m.content, m.provider,
 m.provider_id, m.provider_time, m.status, m.error, m.conflict, m.unrouted, m.raw, m.created_at, m.edited_at,
-m.deleted_at, m.campaign, m.send_at, m.segments"""
+m.deleted_at, m.campaign, m.send_at, m.segments, m.untracked_segments"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,13 @@ class MessageDraft:
     campaign: str | None = None
     send_at: datetime | None = None
     segments: int | None = None
+    untracked_segments: int | None = None
 
 
 COLUMNS: Final = (
     "id", "number_id", "channel_id", "conversation_id", "sequence", "direction", "medium", "type", "origin", "content",
     "provider", "created_at", "provider_id", "provider_time", "status", "author_service_id", "agent_id", "agent_name",
-    "parent_epoch", "unrouted", "raw", "campaign", "send_at", "segments",
+    "parent_epoch", "unrouted", "raw", "campaign", "send_at", "segments", "untracked_segments",
 )  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def _row(d: MessageDraft) -> tuple[Any, ...]:
         d.id, d.number_id, d.channel_id, d.conversation_id, d.sequence, d.direction, d.medium, d.type, d.origin,
         orjson.dumps(d.content).decode(), d.provider, d.created_at, d.provider_id, d.provider_time, d.status,
         d.author_service_id, d.agent_id, d.agent_name, d.parent_epoch, d.unrouted, d.raw,
-        d.campaign, d.send_at, d.segments,
+        d.campaign, d.send_at, d.segments, d.untracked_segments,
     )  # fmt: skip
 
 

@@ -158,14 +158,18 @@ async def list_unknown(conn: Connection, providers: Collection[str], seconds: fl
     return await conn.fetch(LIST_UNKNOWN_SQL, list(providers), seconds)
 
 
-# Of long conversations only the end is looked at: what is still without a provider id is recent.
+# Of long conversations only the end is looked at: what is still without a provider id is recent. What was sent counts:
+# tokens tell two messages apart that say the same.
 HAS_ALIKE_SQL = """
 select exists (
     select from conversation mine
     join conversation c using (contact_id, number_id, medium)
     cross join lateral (select * from message r where r.conversation_id = c.id order by r.sequence desc limit 200) m
+    left join sent_form f on f.message_id = m.id
     where mine.id = $2 and m.id <> $1 and m.direction = 'outbound' and m.provider_id is null
-      and m.status in ('sending', 'unknown') and m.content = (select o.content from message o where o.id = $1))"""
+      and m.status in ('sending', 'unknown') and coalesce(f.content, m.content) = (
+        select coalesce(g.content, o.content) from message o left join sent_form g on g.message_id = o.id
+        where o.id = $1))"""
 
 
 async def has_alike(conn: Connection, message_id: UUID, conversation_id: UUID) -> bool:

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from hub.store.pool import Connection, translated
 
-Table = Literal["event", "attempt"]
-"""What is partitioned: the event log by ranges of ids, attempts by day."""
+Table = Literal["event", "attempt", "click", "click_origin", "web_event"]
+"""What is partitioned: the event log by ranges of ids, all others by day."""
 
 SMALLEST: Final = 1_000_000
 """Ids of a partition of the event log, at least."""
@@ -29,7 +29,7 @@ MAKE_PARTITIONS_SQL = "select make_partitions($1, $2, $3)"
 
 
 async def make_partitions(conn: Connection) -> None:
-    """Make the partitions of log and attempts that the coming days need: alone in a transaction, which it keeps short.
+    """Make the partitions that the coming days need: alone in a transaction, which it keeps short.
     Raises `Unavailable` where a lock is not to be had at once.
     """
     await conn.execute(MAKE_PARTITIONS_SQL, SMALLEST, DAYS_AHEAD, BIGGEST)
@@ -54,8 +54,8 @@ from partitions_of('event') p
 where not p.is_leaving and p.high::bigint <= (select last_value from event_id_seq)
 order by p.high::bigint"""
 LIST_OLD_DAYS_SQL = """
-select p.name from partitions_of('attempt') p
-where not p.is_leaving and p.high::timestamptz <= now() - $1::interval order by p.low"""
+select p.name from partitions_of($1::text::regclass) p
+where not p.is_leaving and p.high::timestamptz <= now() - $2::interval order by p.low"""
 
 
 async def list_old(conn: Connection, age: timedelta) -> list[Partition]:
@@ -68,9 +68,9 @@ async def list_old(conn: Connection, age: timedelta) -> list[Partition]:
     return old
 
 
-async def list_old_days(conn: Connection, age: timedelta) -> list[str]:
-    """Partitions with attempts older than this alone. Nothing that is still to be delivered needs an attempt."""
-    return [row["name"] for row in await conn.fetch(LIST_OLD_DAYS_SQL, age)]
+async def list_old_days(conn: Connection, table: Table, age: timedelta) -> list[str]:
+    """Partitions of a table by day in which all is older than this: nothing that is to be done yet needs any of it."""
+    return [row["name"] for row in await conn.fetch(LIST_OLD_DAYS_SQL, table, age)]
 
 
 # Dropping -----------------------------------------------------------------------------------------------------------
@@ -79,7 +79,8 @@ LIST_LEAVING_SQL = "select p.name from partitions_of($1::text::regclass) p where
 LIST_DETACHED_SQL = """
 select c.oid::regclass::text as name from pg_class c join pg_class p on p.oid = $1::text::regclass
 where c.relnamespace = p.relnamespace and c.relkind = 'r' and not c.relispartition
-  and c.relname ~ ('^' || p.relname || '_[0-9]+$')"""
+  and c.relname ~ ('^' || p.relname || '_[0-9]+$')
+order by c.relname"""
 BE_IMPATIENT_SQL = "set lock_timeout = '1s'"
 BE_PATIENT_SQL = "reset lock_timeout"
 
@@ -89,18 +90,36 @@ async def drop_partition(conn: Connection, table: Table, name: str) -> None:
     write, this waits itself until those who may see the partition are done. Raises `Unavailable` where one of them
     takes long; the partition is out of sight then, and `finish_drops` removes it.
     """
+    await detach_partition(conn, table, name)
     async with translated(), _impatient(conn):
-        await conn.execute(f"alter table {table} detach partition {name} concurrently")
         await conn.execute(f"drop table {name}")
 
 
 async def finish_drops(conn: Connection, table: Table) -> None:
     """Remove what drops that were cut short have left. Raises as `drop_partition`."""
+    await finish_detaching(conn, table)
+    for name in await list_detached(conn, table):
+        async with translated(), _impatient(conn):
+            await conn.execute(f"drop table {name}")
+
+
+async def detach_partition(conn: Connection, table: Table, name: str) -> None:
+    """Take a partition out of sight, outside of transactions. Waits and raises as `drop_partition`."""
+    async with translated(), _impatient(conn):
+        await conn.execute(f"alter table {table} detach partition {name} concurrently")
+
+
+async def finish_detaching(conn: Connection, table: Table) -> None:
+    """Take those out of sight at which it was cut short. Raises as `drop_partition`."""
     async with translated(), _impatient(conn):
         for row in await conn.fetch(LIST_LEAVING_SQL, table):
             await conn.execute(f"alter table {table} detach partition {row['name']} finalize")
-        for row in await conn.fetch(LIST_DETACHED_SQL, table):
-            await conn.execute(f"drop table {row['name']}")
+
+
+async def list_detached(conn: Connection, table: Table) -> list[str]:
+    """Those that are out of sight, and still there."""
+    async with translated():
+        return [row["name"] for row in await conn.fetch(LIST_DETACHED_SQL, table)]
 
 
 @asynccontextmanager
@@ -310,7 +329,7 @@ def _count(tag: str) -> int:
 SIZES_SQL = """
 select i.inhparent::regclass::text as name, count(*) as partitions,
        sum(pg_total_relation_size(i.inhrelid))::bigint as bytes
-from pg_inherits i where i.inhparent in ('event'::regclass, 'attempt'::regclass) group by i.inhparent"""
+from pg_inherits i join pg_partitioned_table p on p.partrelid = i.inhparent group by i.inhparent"""
 
 
 async def find_sizes(conn: Connection) -> dict[str, tuple[int, int]]:

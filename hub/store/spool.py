@@ -1,6 +1,7 @@
-"""A local, fsynced spool for webhooks of providers that do not try again (rule B3).
+"""A local, fsynced spool for what cannot wait for the database: webhooks of providers that do not try again (rule B3),
+and clicks on tracked links.
 
-One file per process: a line of JSON per body, appended and synced before the answer. A file whose process is gone is
+One file per process: a line of JSON per entry, appended and synced before the answer. A file whose process is gone is
 adopted by whoever gets its lock. What was taken out is only remembered; a file shrinks when all of it was, which needs
 no room on a full disk. Whoever is killed before that repeats the file, and the database drops what it knows (B4).
 """
@@ -9,13 +10,14 @@ import asyncio
 import base64
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from uuid import uuid4
 
 import orjson
@@ -27,17 +29,7 @@ _PIECE_BYTES: Final = 16 * 1024 * 1024
 """Bytes after which a piece that is read ends, however few entries it has."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Spooled:
-    """A verified webhook as it came."""
-
-    provider: str
-    route: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
+R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -62,11 +54,20 @@ class _Mark:
     offset: int
 
 
-class Spool:
-    """This process's file, and those it adopted; read in the order they were written.
+class EntrySpool(ABC, Generic[T]):
+    """This process's file, and those it adopted; read in the order they were written. A kind of entry has a folder of
+    its own.
 
     One thread does all the work, so that files are touched by one at a time, also where its caller was cancelled.
     """
+
+    @abstractmethod
+    def pack(self, entry: T) -> dict[str, Any]:
+        """The entry as JSON holds it."""
+
+    @abstractmethod
+    def unpack(self, kept: dict[str, Any]) -> T:
+        """The entry again. Raises ValueError, KeyError, TypeError for what is none."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -102,16 +103,16 @@ class Spool:
         if found:
             self._marks = []  # they stand before what was read of our own: that is read again, not passed over
 
-    async def append(self, entries: list[Spooled]) -> None:
+    async def append(self, entries: Sequence[T]) -> None:
         """Keep these; returns once they are on disk. Raises OSError where the disk refuses: none is kept then."""
         self._appending += 1
         self.is_empty = False
         await self._apart(lambda: self._append(entries), appends=1)
 
-    def _append(self, entries: list[Spooled]) -> None:
+    def _append(self, entries: Sequence[T]) -> None:
         own = self._own
         assert own is not None
-        lines, place = b"".join(map(_encode, entries)), own.handle.fileno()
+        lines, place = b"".join(map(self._encode, entries)), own.handle.fileno()
         try:
             if os.fstat(place).st_size != own.end:
                 os.ftruncate(place, own.end)  # half a line must not hide the next one
@@ -123,16 +124,16 @@ class Spool:
             raise
         own.end += len(lines)
 
-    async def read(self, limit: int = 500) -> list[Spooled]:
+    async def read(self, limit: int = 500) -> list[T]:
         """The oldest entries, at most so many. Raises OSError."""
         return await self._apart(lambda: self._read(limit))
 
-    def _read(self, limit: int) -> list[Spooled]:
-        entries: list[Spooled] = []
+    def _read(self, limit: int) -> list[T]:
+        entries: list[T] = []
         self._marks, size = [], 0
         for mark, line in self._lines():
-            entry = _decode(line)
-            if entry:
+            entry = self._decode(line)
+            if entry is not None:
                 entries.append(entry)
                 self._marks.append(mark)
             else:
@@ -200,10 +201,19 @@ class Spool:
         for file in done:
             file.handle.close()
 
-    async def _apart(self, work: Callable[[], T], *, appends: int = 0) -> T:
+    def _encode(self, entry: T) -> bytes:
+        return orjson.dumps(self.pack(entry)) + b"\n"
+
+    def _decode(self, line: bytes) -> T | None:
+        try:
+            return self.unpack(orjson.loads(line))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    async def _apart(self, work: Callable[[], R], *, appends: int = 0) -> R:
         """Work in the thread. What it began it finishes, and is taken notice of, even if its caller is cancelled."""
 
-        def finished(_: "asyncio.Future[T]") -> None:
+        def finished(_: "asyncio.Future[R]") -> None:
             self._appending -= appends
             self._look()
 
@@ -220,6 +230,36 @@ class Spool:
                     file.path.unlink(missing_ok=True)
             file.handle.close()
         self._own, self._adopted = None, []
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A verified webhook as it came."""
+
+    provider: str
+    route: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Spool(EntrySpool[Spooled]):
+    """Webhooks."""
+
+    def pack(self, entry: Spooled) -> dict[str, Any]:
+        """The entry as JSON holds it."""
+        return {
+            "provider": entry.provider,
+            "route": entry.route,
+            "path": entry.path,
+            "headers": entry.headers,
+            "body": base64.b64encode(entry.body).decode(),
+        }
+
+    def unpack(self, kept: dict[str, Any]) -> Spooled:
+        """The entry again."""
+        body = base64.b64decode(kept["body"])
+        return Spooled(kept["provider"], kept["route"], kept["path"], kept["headers"], body)
 
 
 def _create(folder: Path) -> _File:
@@ -266,22 +306,3 @@ def _write(place: int, data: bytes, offset: int) -> None:
     while left:
         written = os.pwrite(place, left, offset)
         left, offset = left[written:], offset + written
-
-
-def _encode(entry: Spooled) -> bytes:
-    kept = {
-        "provider": entry.provider,
-        "route": entry.route,
-        "path": entry.path,
-        "headers": entry.headers,
-        "body": base64.b64encode(entry.body).decode(),
-    }
-    return orjson.dumps(kept) + b"\n"
-
-
-def _decode(line: bytes) -> Spooled | None:
-    try:
-        kept = orjson.loads(line)
-        return Spooled(kept["provider"], kept["route"], kept["path"], kept["headers"], base64.b64decode(kept["body"]))
-    except (ValueError, KeyError, TypeError):
-        return None

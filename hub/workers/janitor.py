@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge
 from hub.actions.expire import expire
 from hub.actions.pick_up import expire_pickups
 from hub.domain.ids import event_id
-from hub.store import inbound, leases, presence, retention
+from hub.store import click_totals, inbound, leases, presence, retention, sent_forms, stale_visits
 from hub.store.pool import Connection, Database, Dedicated
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ QUARANTINE = Gauge(
     multiprocess_mode=_NEWEST,
 )
 PARTITIONS = Gauge(
-    "partyline_partitions", "Partitions of the event log and of attempts", ["table"], multiprocess_mode=_NEWEST
+    "partyline_partitions", "Partitions of log, attempts, clicks and visits", ["table"], multiprocess_mode=_NEWEST
 )
 PARTITION_BYTES = Gauge(
     "partyline_partition_bytes", "Their size on disk, indexes included", ["table"], multiprocess_mode=_NEWEST
@@ -59,11 +59,17 @@ class Janitor:
         inbound_key_days: int,
         event_retention_days: float,
         attempt_retention_days: float,
+        click_retention_days: float = 180,
+        address_retention_days: float = 30,
+        visit_retention_days: float = 400,
     ) -> None:
         self._database = database
         self._key_days = inbound_key_days
         self._event_age = timedelta(days=event_retention_days)
         self._attempt_age = timedelta(days=attempt_retention_days)
+        self._click_age = timedelta(days=click_retention_days)
+        self._address_age = timedelta(days=address_retention_days)
+        self._visit_age = timedelta(days=visit_retention_days)
         self._held = 0
 
     async def run(self) -> None:
@@ -84,6 +90,9 @@ class Janitor:
             self._make_partitions,
             self._drop_events,
             self._drop_attempts,
+            self._drop_clicks,
+            self._drop_origins,
+            self._drop_visits,
             self._expire_pickups,
             self._prune_presence,
             self._prune_keys,
@@ -92,6 +101,10 @@ class Janitor:
             self._prune_delivered,
             self._prune_replays,
             self._prune_ranges,
+            self._prune_receipts,
+            self._prune_tokens,
+            self._prune_visitors,
+            self._prune_sent_forms,
             self._count,
         )
         for chore in chores:
@@ -143,10 +156,26 @@ class Janitor:
                 log.warning("subscription.expired", subscription=subscription_id.hex, upto=event_id(upto))
 
     async def _drop_attempts(self, owner: Dedicated) -> None:
-        await retention.finish_drops(owner.conn, "attempt")
+        await _drop_days(owner, "attempt", self._attempt_age)
+
+    async def _drop_clicks(self, owner: Dedicated) -> None:
+        """One day after the other, since visitors are counted who are not in what is left. A day is counted in the
+        transaction that drops it: once, however often that was cut short.
+        """
+        await retention.finish_detaching(owner.conn, "click")
+        for name in await retention.list_detached(owner.conn, "click"):
+            await _count_clicks(owner, name)
         async with owner.transaction() as conn:
-            days = await retention.list_old_days(conn, self._attempt_age)
-        await _drop(owner, "attempt", days)
+            days = await retention.list_old_days(conn, "click", self._click_age)
+        for name in days:
+            await retention.detach_partition(owner.conn, "click", name)
+            await _count_clicks(owner, name)
+
+    async def _drop_origins(self, owner: Dedicated) -> None:
+        await _drop_days(owner, "click_origin", self._address_age)
+
+    async def _drop_visits(self, owner: Dedicated) -> None:
+        await _drop_days(owner, "web_event", self._visit_age)
 
     async def _expire_pickups(self, owner: Dedicated) -> None:
         """The events are found in the log by whoever delivers them."""
@@ -173,6 +202,18 @@ class Janitor:
     async def _prune_ranges(self, owner: Dedicated) -> None:
         await _prune(owner, partial(retention.prune_ranges, age=self._event_age), retention.PRUNE_BATCH)
 
+    async def _prune_receipts(self, owner: Dedicated) -> None:
+        await _prune(owner, stale_visits.prune_receipts, stale_visits.PRUNE_BATCH)
+
+    async def _prune_tokens(self, owner: Dedicated) -> None:
+        await _prune(owner, stale_visits.prune_tokens, stale_visits.PRUNE_BATCH)
+
+    async def _prune_visitors(self, owner: Dedicated) -> None:
+        await _prune(owner, stale_visits.prune_visitors, stale_visits.PRUNE_BATCH)
+
+    async def _prune_sent_forms(self, owner: Dedicated) -> None:
+        await _prune(owner, sent_forms.prune_sent_forms, sent_forms.PRUNE_BATCH)
+
     async def _count(self, owner: Dedicated) -> None:
         async with owner.transaction() as conn:
             QUARANTINE.set(await inbound.count_open(conn))
@@ -186,11 +227,29 @@ def _below(needed: int | None, partitions: list[retention.Partition]) -> list[re
     return [part for part in partitions if needed is None or part.upto < needed]
 
 
+async def _drop_days(owner: Dedicated, table: retention.Table, age: timedelta) -> None:
+    """Drop the partitions of a table by day in which all is older than this."""
+    await retention.finish_drops(owner.conn, table)
+    async with owner.transaction() as conn:
+        days = await retention.list_old_days(conn, table, age)
+    await _drop(owner, table, days)
+
+
+async def _count_clicks(owner: Dedicated, name: str) -> None:
+    async with owner.transaction() as conn:
+        await click_totals.count_and_drop(conn, name)
+    _note_drop("click", name)
+
+
 async def _drop(owner: Dedicated, table: retention.Table, names: list[str]) -> None:
     for name in names:
         await retention.drop_partition(owner.conn, table, name)
-        DROPPED.labels(table).inc()
-        log.info("partition.dropped", name=name)
+        _note_drop(table, name)
+
+
+def _note_drop(table: retention.Table, name: str) -> None:
+    DROPPED.labels(table).inc()
+    log.info("partition.dropped", name=name)
 
 
 async def _prune(owner: Dedicated, prune: Prune, batch: int) -> None:

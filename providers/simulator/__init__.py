@@ -4,6 +4,7 @@ The real SDKs talk to it unchanged. It imports neither the hub nor the SDKs, and
 second opinion on what the providers do.
 """
 
+from providers.simulator.browser import Browser
 from providers.simulator.faults import Fault
 from providers.simulator.ledger import Attempt, Number, Person, ReadMark, SimulatedSend
 from providers.simulator.load import mixed_load, people
@@ -14,6 +15,7 @@ from providers.simulator.statuses import StatusPlan
 
 __all__ = [
     "Attempt",
+    "Browser",
     "Customer",
     "Fault",
     "NotAccepted",

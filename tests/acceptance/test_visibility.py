@@ -10,8 +10,11 @@ from urllib.parse import quote
 import aiohttp
 
 from providers.simulator import Fault
+from tests.support.clicks import Clicks
+from tests.support.subscriber import Subscriber
 from tests.support.talk import MIA, audit, ends, operator_events, revealed_events, writes
 from tests.support.talk import leaves as leaves_number
+from tests.support.wire import connected
 from tests.support.world import ADMIN, Service, World
 
 SHOWN = {
@@ -314,3 +317,47 @@ async def test_c2_the_channels_default_holds_for_what_is_written_from_then_on(hu
     await crm.connect(display="full")
     await helpdesk.reply(conversation, "now it is back")
     assert await seen() == [None, "second", None, None, "now it is back"]
+
+
+async def test_c1_where_a_link_leads_is_content_by_every_way_out(hub_world: World, database_url: str) -> None:
+    """Events of clicks and reports, for those who may know of profiles at all."""
+    services = [await hub_world.service(name, scopes=["read", "reply", "profiles"]) for name in ("helpdesk", "crm")]
+    helpdesk, crm = services
+    for service in services:
+        await service.connect()
+    conversation = await writes(hub_world.customer(MIA), *services)
+    stage = Stage(hub_world, helpdesk, {"crm": crm}, conversation, "")
+    hidden = {"§target", "§body", "§spring"}
+    async with connected(database_url) as conn:
+        clicks = Clicks(conn)
+        for story in (("write",), ("crm full", "share all", "write"), ("write", "share none")):
+            for step in story:
+                if step != "write":
+                    await stage.does(step)
+                    continue
+                message = (await helpdesk.reply(conversation, "Look")).json["message"]["id"]
+                link = await clicks.link(helpdesk, message, target="https://shop.example/§target", campaign="§spring")
+                since = (await helpdesk.call("GET", f"/v1/messages/{message}")).json["created_at"]
+                await clicks.click(link)
+                for service in services:
+                    await service.endpoint.wait(lambda me, of=link: bool(_clicked(me, of)))
+            last = _clicked(crm.endpoint, link)[0]["event_id"]
+            assert (await crm.call("POST", "/v1/replays", {"event_ids": [last]})).status == 202
+            await crm.endpoint.wait(lambda me, of=link: len(_clicked(me, of)) == 2)
+            paths = {
+                "webhook": json.dumps(_clicked(crm.endpoint, link)[1:], ensure_ascii=False).encode(),
+                "feed": await stage.raw(crm, f"/v1/events?limit=200&since={quote(since)}"),
+                "stream": await stage.streamed(crm, since, last),
+                "link": await stage.raw(crm, f"/v1/links/{link}"),
+                "message": await stage.raw(crm, f"/v1/messages/{message}/links"),
+            }
+            is_full = "crm" in stage.told.full()
+            for path, found in paths.items():
+                present = {word for word in hidden if word in found.decode()}
+                assert present == (hidden if is_full else set()), (story, path)
+            own = json.dumps(_clicked(helpdesk.endpoint, link), ensure_ascii=False)
+            assert all(word in own for word in hidden)
+
+
+def _clicked(endpoint: Subscriber, link: str) -> list[dict[str, Any]]:
+    return [d.data for d in endpoint.of("link.clicked") if d.data["link"]["id"] == link]

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from hub.actions.expire import expire
 from hub.domain.events import EventDraft
 from hub.domain.ids import event_id, new_id
-from hub.store import event_log, retention
+from hub.store import click_totals, event_log, retention, stale_visits
 from hub.store.pool import Database
 from hub.workers.janitor import DROPPED, EXPIRED, HELD_BACK, PARTITION_BYTES, PARTITIONS, Janitor
 from tests.support.database import TEMPLATE, Server
@@ -38,6 +38,7 @@ class Bench:
 
     conn: "asyncpg.Connection[asyncpg.Record]"
     database: Database
+    url: str
     channel: UUID = field(default_factory=lambda: lane(10))
     foreign: UUID = field(default_factory=lambda: lane(11))
     lanes: list[UUID] = field(default_factory=lambda: [lane(shard) for shard in range(5)])
@@ -45,7 +46,10 @@ class Bench:
 
     async def prepare(self) -> None:
         """Nothing of the test before; two channels, their conversations, small partitions."""
-        partitions = await self.conn.fetch("select name from partitions_of('event')")
+        partitions = await self.conn.fetch(
+            "select name from unnest($1::text[]) t, partitions_of(t::regclass)",
+            ["event", "click", "click_origin", "web_event"],
+        )
         await self.conn.execute(f"drop table {', '.join(row['name'] for row in partitions)}")
         await self.conn.execute(_WIPE)
         await self.conn.execute("select make_partitions($1, 7, $1)", SIZE)
@@ -133,8 +137,9 @@ class Bench:
     async def round(self, event_days: float = 30) -> list[str]:
         """The janitor comes by once; gives the chores that failed."""
         janitor = Janitor(
-            self.database, inbound_key_days=30, event_retention_days=event_days, attempt_retention_days=14
-        )
+            self.database, inbound_key_days=30, event_retention_days=event_days, attempt_retention_days=14,
+            click_retention_days=60, address_retention_days=7, visit_retention_days=90,
+        )  # fmt: skip
         owner = await self.database.dedicated()
         try:
             with capture_logs() as logs:
@@ -167,6 +172,9 @@ PAUSE = "update subscription set state = 'paused', paused_at = now(), paused_rea
 RESUME = "update subscription set state = 'active', paused_at = null, paused_reason = null, run = run + 1"
 _END = dict.fromkeys(range(64), LAST)
 _WIPE = """
+delete from click; delete from click_origin; delete from click_total; delete from click_untold; delete from web_event;
+delete from landing; delete from visitor_binding; delete from visitor_twin; delete from visitor;
+delete from page_receipt; delete from used_token; delete from tracked_link;
 delete from expired_range; delete from dead_letter; delete from replay_shard; delete from replay;
 delete from parked_lane; delete from cursor; delete from subscription; delete from service;
 delete from conversation; delete from contact; delete from channel; delete from number;
@@ -190,7 +198,7 @@ async def bench(shared_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     database = Database(lambda: {"dsn": shared_url})
     await database.open()
     async with connected(shared_url) as conn:
-        made = Bench(conn, database)
+        made = Bench(conn, database, shared_url)
         await made.prepare()
         await made.fill()
         yield made
@@ -657,3 +665,182 @@ async def test_h6_history_goes_in_batches_but_not_what_a_restart_needs(
         "join subscription u on u.id = r.subscription_id order by 1, 2"
     )
     assert [tuple(row) for row in rows] == [("active", 29), ("paused", 29), ("paused", 32)]
+
+
+# Clicks and visits --------------------------------------------------------------------------------------------------
+
+LINK, OTHER = UUID(int=1), UUID(int=2)
+MIA, BEN, LEA = UUID(int=11), UUID(int=12), UUID(int=13)
+TOTALS = """
+select link_id, kind, clicks, visitors, first_at::date, last_at::date from click_total order by link_id, kind"""
+UNIQUE = """
+select (select coalesce(sum(visitors), 0) from click_total where link_id = $1 and kind = 'person')
+     + (select count(distinct coalesce(visitor_id, link_id)) from click where link_id = $1 and counts)"""
+
+
+async def click_days(bench: Bench, *ago: int) -> None:
+    """Partitions for days past."""
+    for table in ("click", "click_origin", "web_event"):
+        for days in ago:
+            day = today() - timedelta(days=days)
+            bounds = f"{day:%Y-%m-%d} 00:00:00+00", f"{day + timedelta(days=1):%Y-%m-%d} 00:00:00+00"
+            await bench.conn.execute(
+                "select make_partition($1::text::regclass, $2, $3, $4)", table, f"{table}_{day:%Y%m%d}", *bounds
+            )
+
+
+async def click(
+    bench: Bench, ago: int, visitor: UUID | None = None, *, link: UUID = LINK, kind: str = "person", hours: int = 1
+) -> None:
+    """A request to a link at this hour of a day past."""
+    await bench.conn.execute(
+        "insert into click (id, at, link_id, kind, reason, counts, visitor_id) "
+        "values (gen_random_uuid(), $1, $2, $3, $3, $4, $5)",
+        today() - timedelta(days=ago, hours=-hours), link, kind, kind == "person", visitor,
+    )  # fmt: skip
+
+
+async def links(bench: Bench) -> None:
+    """Two links."""
+    for link in (LINK, OTHER):
+        await bench.conn.execute(
+            "insert into tracked_link (id, token_hash, target, created_at) values ($1, $2, 'x', now())",
+            link, link.bytes,
+        )  # fmt: skip
+
+
+def today() -> datetime:
+    """The day's beginning."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+async def names(bench: Bench, table: str) -> list[str]:
+    """The tables that are partitions of another, or were."""
+    rows = await bench.conn.fetch("select relname from pg_class where relname ~ $1 order by 1", f"^{table}_[0-9]+$")
+    return [row["relname"] for row in rows]
+
+
+async def test_h6_clicks_are_counted_when_their_day_goes(bench: Bench) -> None:
+    await click_days(bench, 59, 61, 62, 63)
+    await links(bench)
+    for ago, visitor in ((63, MIA), (63, MIA), (63, BEN), (62, MIA), (62, None), (61, None), (61, LEA), (59, BEN)):
+        await click(bench, ago, visitor)
+    await click(bench, 61, kind="preview")
+    await click(bench, 61, link=OTHER, kind="preview", visitor=MIA)
+    await click(bench, 61, link=UUID(int=3))  # of a link that is gone
+    await bench.conn.execute("set timezone = 'UTC'")
+    unique = await bench.conn.fetchval(UNIQUE, LINK)
+    assert unique == 4
+    before = DROPPED.labels("click")._value.get()
+    for _ in range(2):
+        assert await bench.round() == []
+        first, last = today().date() - timedelta(days=63), today().date() - timedelta(days=61)
+        assert [tuple(row) for row in await bench.conn.fetch(TOTALS)] == [
+            (LINK, "person", 7, 3, first, last),
+            (LINK, "preview", 1, 0, last, last),
+            (OTHER, "preview", 1, 0, last, last),
+        ]
+        assert await bench.conn.fetchval("select count(*) from click") == 1
+        assert await bench.conn.fetchval(UNIQUE, LINK) == unique  # BEN is there still, and counted when that goes
+    assert DROPPED.labels("click")._value.get() == before + 3
+    assert len(await names(bench, "click")) == 1 + 9
+    assert PARTITIONS.labels("click")._value.get() == 1 + 9
+
+
+@pytest.mark.parametrize("step", ["detach", "finalize", "count", "commit"])
+async def test_h6_clicks_are_counted_once_wherever_the_janitor_is_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await click_days(bench, 61, 62)
+    await links(bench)
+    for ago in (61, 62):
+        for visitor in (MIA, BEN):
+            await click(bench, ago, visitor)
+    calls = itertools.count()
+
+    class Killed(BaseException):
+        pass
+
+    async def dies(*_: Any) -> None:
+        raise Killed
+
+    if step == "finalize":  # it was cut short while it waited for somebody who reads
+        async with connected(bench.url) as other, other.transaction():
+            await other.fetch("select * from click")
+            assert await bench.round() == ["drop_clicks"]
+    else:
+        real = click_totals.count_and_drop
+
+        async def count_and_die(conn: Any, name: str) -> None:
+            if step == "commit" or next(calls):
+                await real(conn, name)
+            raise Killed
+
+        monkeypatch.setattr(click_totals, "count_and_drop", dies if step == "detach" else count_and_die)
+        with pytest.raises(Killed):
+            await bench.round()
+        monkeypatch.undo()
+        monkeypatch.setattr(retention, "SMALLEST", SIZE)
+        monkeypatch.setattr(retention, "BIGGEST", SIZE)
+        assert await bench.conn.fetchval("select count(*) from click_total") == 0
+        assert len(await names(bench, "click")) == 2 + 9
+    assert await bench.round() == []
+    assert [tuple(row)[1:4] for row in await bench.conn.fetch(TOTALS)] == [("person", 4, 2)]
+    assert len(await names(bench, "click")) == 9
+
+
+async def test_h6_networks_and_visits_go_by_the_day(bench: Bench) -> None:
+    await click_days(bench, 6, 7, 8, 89, 90, 91, 92)
+    await bench.conn.execute(
+        "insert into click_origin (click_id, at, prefix) select gen_random_uuid(), at, '203.0.113.0/24' "
+        "from unnest($1::timestamptz[]) at",
+        [today() - timedelta(days=days) for days in (6, 7, 8, 89, 91, 0)],
+    )
+    await bench.conn.execute(
+        "insert into web_event (id, at, received_at, type, session, site, url) "
+        "select gen_random_uuid(), at, at, 'page', 's', 'shop.example', '/' from unnest($1::timestamptz[]) at",
+        [today() - timedelta(days=days) for days in (6, 89, 90, 91, 92, 0)],
+    )
+    assert await bench.round() == []
+    rows = await bench.conn.fetch("select at from click_origin order by at")
+    assert [row["at"] for row in rows] == [today() - timedelta(days=days) for days in (7, 6, 0)]
+    rows = await bench.conn.fetch("select at from web_event order by at")
+    assert [row["at"] for row in rows] == [today() - timedelta(days=days) for days in (90, 89, 6, 0)]
+    assert {PARTITIONS.labels(table)._value.get() for table in ("click_origin", "web_event")} == {11, 14}
+
+
+async def test_h6_what_browsers_left_behind_is_forgotten_but_not_who_was_somebody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stale_visits, "PRUNE_BATCH", 10)
+    await bench.conn.execute("""
+        insert into page_receipt (receipt_hash, visitor_id, is_key, is_returning, kind, session, started_at,
+                                  received_at, opted_out)
+        select n::text::bytea, gen_random_uuid(), false, true, 'load', 's', now(),
+               now() - case when n <= 25 then interval '25 hours' else interval '23 hours' end, false
+        from generate_series(1, 30) n;
+        insert into used_token select n::text::bytea, now() + case when n <= 25 then '-1 s' else interval '1 min' end
+        from generate_series(1, 30) n;
+        insert into visitor (id, created_at, seen_at)
+        select lpad(n::text, 32, '0')::uuid, now() - interval '800 days',
+               now() - case when n <= 25 then interval '401 days' else interval '399 days' end
+        from generate_series(1, 30) n;
+        insert into landing (click_id, visitor_id, link_id, session, click_at, landed_at, outcome, reason)
+        select gen_random_uuid(), lpad(n::text, 32, '0')::uuid, gen_random_uuid(), 's', now(), now(), 'anonymous', 'x'
+        from generate_series(1, 30) n;
+        insert into visitor_twin
+        select lpad(n::text, 32, '0')::uuid, lpad((n + 1)::text, 32, '0')::uuid from generate_series(1, 29) n;
+        insert into visitor_binding (id, visitor_id, contact_id, period, trust, bound_at, retracted_at)
+        select gen_random_uuid(), lpad(n::text, 32, '0')::uuid, (select id from contact limit 1), '[now,)', 1, now(),
+               case when n = 3 then now() end
+        from generate_series(2, 3) n""")
+    assert await bench.round() == []
+    assert await bench.conn.fetchval("select count(*) from page_receipt") == 5
+    assert await bench.conn.fetchval("select count(*) from used_token") == 5
+    kept = [*range(2, 4), *range(26, 31)]
+    rows = await bench.conn.fetch("select id from visitor order by id")
+    assert [int(row["id"].hex) for row in rows] == kept
+    rows = await bench.conn.fetch("select visitor_id from landing order by 1")
+    assert [int(row["visitor_id"].hex) for row in rows] == kept
+    rows = await bench.conn.fetch("select visitor_id, twin_id from visitor_twin order by 1")
+    assert [(int(a.hex), int(b.hex)) for a, b in rows] == [(2, 3), (26, 27), (27, 28), (28, 29), (29, 30)]

@@ -146,23 +146,30 @@ class World:
         email: str | None = None,
         phone: str | None = None,
         consents: Sequence[str] = (),
+        named: UUID | None = None,
+        hinted: UUID | None = None,
+        strangers: Collection[UUID] = (),
     ) -> i.Decision:
-        """Somebody says who the customer is."""
+        """Somebody says who the customer is; a service may name the profile by its own id, verified or not."""
         self.now += timedelta(seconds=1)
-        addresses = read_declared(email, phone, "DE", consents)
+        addresses = read_declared(email, phone, "DE", consents, is_named=bool(named or hinted))
         declaration = Declaration(by, self.now, *addresses, consents)
         bindings = self.bindings_of(visitor) if visitor else []
+        known = {contact for contact in (named, hinted) if contact}
         decision = i.declare(
             DeclarationFacts(
-                declaration, self.id(), self._profiles(declaration, bindings, visitor), visitor, bindings, self.merged
+                declaration, self.id(), self._profiles(declaration, bindings, visitor, known), visitor, bindings,
+                self.merged, named, hinted, strangers,
             )
-        )
+        )  # fmt: skip
         self._write("declaration", decision.changes)
         return decision
 
-    def _profiles(self, said: Declaration, bindings: list[b.Binding], visitor: UUID | None) -> list[Profile]:
+    def _profiles(
+        self, said: Declaration, bindings: list[b.Binding], visitor: UUID | None, known: set[UUID]
+    ) -> list[Profile]:
         keys = {(a.type, a.match_key) for a in (said.email, said.phone) if a}
-        having = {s.contact_id for s in self.slots.values() if (s.address.type, s.address.match_key) in keys}
+        having = known | {s.contact_id for s in self.slots.values() if (s.address.type, s.address.match_key) in keys}
         current = b.open_binding(bindings)
         roots = {self.contact_of(c) for c in having | ({current.contact_id} if current else set())}
         return [

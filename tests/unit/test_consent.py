@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hub.actions.consent_book import subject_of, wish_in
 from hub.domain.addresses import Address
-from hub.domain.consent import NOTHING_SAID, ConsentEvent, changes_anything, fold
+from hub.domain.consent import NOTHING_SAID, ConsentEvent, changes_anything, fold, may_be_tracked
 from hub.domain.keywords import keyword_in, keyword_of
 from hub.store.contacts import Contact
 
@@ -78,6 +78,14 @@ TABLE = [
     (["stop@A", "revoked service", "granted@A operator!"], "granted revoked revoked"),
     (["revoked@A operator!", "granted operator!"], "granted granted granted"),
     (["stop@A", "granted operator!", "stop@B"], "revoked revoked revoked"),
+    # A question that nobody has answered; it takes nothing away and is answered by whatever is said.
+    (["pending browser"], "pending pending pending"),
+    (["pending@A site"], "pending unknown unknown"),
+    (["granted service", "pending browser"], "granted granted granted"),
+    (["revoked service", "pending browser"], "revoked revoked revoked"),
+    (["pending browser", "granted service"], "granted granted granted"),
+    (["pending browser", "stop@A", "start@A"], "unknown revoked revoked"),
+    (["stop@A", "start@A", "pending browser"], "pending revoked revoked"),
     # WhatsApp's own switch is about templates only.
     (["marketing_stop@A"], "unknown unknown unknown"),
     (["granted service", "marketing_stop@A"], "granted granted granted"),
@@ -121,6 +129,10 @@ def test_e5_since_when() -> None:
         ([], "marketing_resume@A", False),
         (["marketing_stop@A"], "marketing_stop@A", False),
         (["marketing_stop@A"], "marketing_stop@B", True),
+        ([], "pending browser", True),
+        (["pending browser"], "pending browser", False),
+        (["granted service"], "pending browser", False),
+        (["stop@A"], "pending browser", False),
     ],
 )
 def test_e5_what_changes_nothing_is_not_written(before: list[str], new: str, is_change: bool) -> None:
@@ -130,9 +142,9 @@ def test_e5_what_changes_nothing_is_not_written(before: list[str], new: str, is_
 NUMBERS = st.sampled_from([A, B, None])
 EVENTS = st.builds(
     ConsentEvent,
-    st.sampled_from(["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume"]),
+    st.sampled_from(["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending"]),
     NUMBERS,
-    st.sampled_from(["customer", "service", "operator", "provider"]),
+    st.sampled_from(["customer", "service", "operator", "provider", "site", "browser"]),
     st.just(START),
     st.booleans(),
 )
@@ -169,6 +181,37 @@ def test_e5_start_grants_nothing_new(events: list[ConsentEvent], number: int | N
     holds = fold([*events, ConsentEvent("start", A, "customer", START)], number)
     if holds.is_granted:
         assert any(event.kind == "granted" for event in events)
+
+
+@given(st.lists(EVENTS, max_size=10), NUMBERS)
+def test_e5_a_question_changes_nothing_that_holds(events: list[ConsentEvent], number: int | None) -> None:
+    before = fold(events, number)
+    after = fold([*events, ConsentEvent("pending", None, "browser", START)], number)
+    assert (after.is_revoked, after.is_granted) == (before.is_revoked, before.is_granted)
+    assert after.status == ("pending" if before.status == "unknown" else before.status)
+
+
+# Each contact of a profile with what was said of `tracking`, and whether it is tracked: required, implied, off.
+TRACKED = [
+    ([], (False, True, True)),
+    ([[]], (False, True, True)),
+    ([["granted service"]], (True, True, True)),
+    ([["pending browser"]], (False, True, True)),
+    ([["revoked service"]], (False, False, True)),
+    ([["granted service", "revoked service"]], (False, False, True)),
+    ([["revoked service", "granted service"]], (False, False, True)),
+    ([["revoked service", "granted operator!"]], (True, True, True)),
+    ([[], ["granted service"]], (True, True, True)),
+    ([["granted service"], ["revoked service"]], (False, False, True)),  # of any part: no merge takes it away
+    ([["revoked service"], ["granted operator!"]], (False, False, True)),
+]
+
+
+@pytest.mark.parametrize(("parts", "wanted"), TRACKED, ids=[str(parts) for parts, _ in TRACKED])
+def test_who_is_tracked(parts: list[list[str]], wanted: tuple[bool, bool, bool]) -> None:
+    people = [ledger(*entries) for entries in parts]
+    found = [may_be_tracked(people, mode) for mode in ("required", "implied", "off")]  # type: ignore[arg-type]
+    assert tuple(found) == wanted
 
 
 STOPS = """

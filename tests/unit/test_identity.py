@@ -23,7 +23,7 @@ from tests.support.identity_world import World
 ANNA, NEW, BEN = "+4915111111111", "+4915199999999", "+4915122222222"
 ANNA_MAIL, BEN_MAIL = "anna@example.com", "ben@example.com"
 DAY = timedelta(days=1)
-REVOKED = [("revoked", "sms"), ("revoked", "whatsapp")]
+REVOKED = [("revoked", "sms"), ("revoked", "whatsapp"), ("revoked", "tracking")]
 
 
 def pair(*contacts: UUID) -> frozenset[UUID]:
@@ -440,6 +440,103 @@ def test_limits_stop_the_binding_but_not_the_declaration() -> None:
 
 SHOP, CRM = UUID(int=101), UUID(int=102)
 A, B = UUID(int=1), UUID(int=2)
+
+
+# Consent to being tracked -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("by", "said", "consents"),
+    [
+        ("browser", {"email": ANNA_MAIL}, [("pending", ANNA_MAIL)]),
+        ("service", {"email": ANNA_MAIL}, [("granted", ANNA_MAIL)]),
+        ("signature", {"phone": NEW}, [("granted", NEW)]),
+        ("service", {"email": ANNA_MAIL, "phone": NEW}, [("granted", ANNA_MAIL), ("granted", NEW)]),
+        ("service", {"email": ANNA_MAIL, "phone": BEN}, [("granted", ANNA_MAIL)]),
+    ],
+    ids=["browser", "email", "phone", "both", "phone of another"],
+)
+def test_tracking_is_agreed_to_on_every_address_given_that_is_theirs(
+    by: str, said: dict[str, str], consents: list[tuple[str, str]]
+) -> None:
+    world = World()
+    world.person(phone=BEN)
+    world.declare(world.id(), by=by, consents=["tracking"], **said)
+    assert [(one.kind, one.address.value) for _, one in world.consents] == consents
+    assert {one.medium for _, one in world.consents} == {"tracking"}
+
+
+# What a service names by itself -------------------------------------------------------------------------------------
+
+
+def test_a_profile_named_for_certain_is_who_it_is_whatever_the_addresses_say() -> None:
+    world = World()
+    anna, ben = world.person(email=ANNA_MAIL), world.person(email=BEN_MAIL, phone=BEN)
+    assert world.declare(named=anna).changes == ()
+    decision = world.declare(named=anna, phone=ANNA)
+    assert (decision.contact_id, decision.rule, world.owners(ANNA)) == (anna, "I2", [anna])
+    decision = world.declare(named=anna, email=BEN_MAIL, phone=NEW)
+    assert (decision.contact_id, decision.rule, decision.notes) == (anna, "I3", ("not_taken",))
+    assert world.declare(named=anna, email="new@example.com").notes == ("not_replaced",)
+    assert world.addresses(ben) == {BEN_MAIL: Standing.PROVED, BEN: Standing.PROVED}
+    assert +world.candidates == {pair(anna, ben): 1}
+
+
+@pytest.mark.parametrize("trust", ["click", "declared"])
+def test_a_visitor_goes_to_the_profile_that_a_service_names(trust: str) -> None:
+    world = World()
+    visitor = world.id()
+    anna, ben = world.person(phone=ANNA), world.person(email=BEN_MAIL)
+    if trust == "click":
+        world.click(visitor, world.link(anna, ANNA))
+    else:
+        world.declare(visitor, phone=ANNA)
+    decision = world.wait(hours=2).declare(visitor, named=ben)
+    assert (decision.contact_id, decision.rule) == (ben, "I6" if trust == "click" else "shared_browser")
+    assert world.who(visitor) == ben
+    assert world.who(visitor, ago=timedelta(hours=1)) == (ben if trust == "click" else anna)
+    assert not +world.candidates
+
+
+def test_naming_the_profile_of_a_click_bound_visitor_raises_the_binding() -> None:
+    world = World()
+    visitor = world.id()
+    anna = world.person(phone=ANNA)
+    world.click(visitor, world.link(anna, ANNA))
+    assert world.declare(visitor, named=anna).rule == "same_person"
+    assert [one.trust for one in world.bindings_of(visitor)] == [Trust.DECLARED]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_anna"),
+    [
+        ({}, True),
+        ({"phone": NEW}, True),
+        ({"phone": BEN}, True),
+        ({"email": ANNA_MAIL, "phone": NEW}, True),
+        ({"email": BEN_MAIL}, False),
+        ({"email": "new@example.com"}, False),
+    ],
+    ids=["nothing else", "a phone", "another's phone", "its email", "another's email", "a new email"],
+)
+def test_a_profile_hinted_at_gives_way_to_an_email_that_says_otherwise(said: dict[str, str], is_anna: bool) -> None:
+    world = World()
+    anna = world.person(email=ANNA_MAIL, phone=ANNA)
+    world.person(email=BEN_MAIL, phone=BEN)
+    assert (world.declare(hinted=anna, **said).contact_id == anna) is is_anna
+
+
+def test_whom_a_service_has_verified_as_another_it_is_not() -> None:
+    world = World()
+    visitor = world.id()
+    anna = world.person(email=ANNA_MAIL, phone=ANNA)
+    world.click(visitor, world.link(anna, ANNA))
+    for browser, phone in ((visitor, NEW), (None, BEN)):
+        decision = world.declare(browser, email=ANNA_MAIL, phone=phone, strangers=[anna])
+        assert (decision.contact_id != anna, decision.notes) == (True, ("not_taken",))
+    assert world.who(visitor, ago=20 * DAY) != anna
+    assert world.addresses(anna) == {ANNA_MAIL: Standing.PROVED, ANNA: Standing.PROVED}
+    assert not +world.candidates
 
 
 @pytest.mark.parametrize(

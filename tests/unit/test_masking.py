@@ -26,6 +26,7 @@ from hub.domain.masking import (
     private_to,
     project_event,
     project_holder,
+    project_link,
     project_message,
     reveal_event,
 )
@@ -128,6 +129,40 @@ def test_c1_nor_in_a_masked_event_whatever_it_says_beside_the_message(
     view = project_event(data, viewer=VIEWER, is_full=False)
     assert "§" not in text(view)
     assert view["conversation"] == {"id": "cnv_1"}
+
+
+LINK = {"id": "lnk_1", "message_id": "msg_1"}
+CLICK = {"id": "clk_1", "at": "2026-01-01T00:00:00Z", "verdict": "person"}
+REPORT = {
+    **LINK, "medium": "sms", "created_at": "2026-01-01T00:00:00Z", "state": "identifies", "disabled_at": None,
+    "is_personal": True, "suspect": False, "clicks": {"people": 2, "unique": 1}, "visits": 1, "bound": 1,
+}  # fmt: skip
+
+
+def link_contents() -> st.SearchStrategy[dict[str, Any]]:
+    """What a link says of where it leads and what for, in next year's words too."""
+    return st.dictionaries(
+        st.sampled_from(["target", "campaign", "place", "title"]) | secrets(), anything(), min_size=1, max_size=4
+    )
+
+
+@given(link_contents(), link_contents(), link_contents())
+def test_c1_where_a_link_leads_is_in_no_masked_event_and_no_masked_report(
+    content: dict[str, Any], more: dict[str, Any], beside: dict[str, Any]
+) -> None:
+    data = {"channel_id": "chn_1", "link": {**content, **LINK}, "click": {**more, **CLICK}, **beside}
+    view = project_event(data, viewer=VIEWER, is_full=False)
+    assert view == {"channel_id": "chn_1", "link": LINK, "click": CLICK}
+    assert project_event(data, viewer=AUTHOR, is_full=True) == data
+    report = {**content, **REPORT}
+    assert project_link(report, is_full=False) == {**REPORT, "masked": True}
+    assert project_link(report, is_full=True) == report
+
+
+@given(anything(), anything())
+def test_c1_whatever_stands_for_a_link_or_a_click(link: Any, click: Any) -> None:
+    for data in ({"link": link, "click": click}, {"link": link}, {"click": click}):
+        assert "§" not in text(project_event(data, viewer=VIEWER, is_full=False))
 
 
 def test_c1_exactly_the_named_fields_are_visible() -> None:
@@ -443,6 +478,32 @@ def test_c2_no_path_lets_content_out_that_the_policy_hides(
         assert (view["status"], view["agent"]["name"], view["author"]["name"]) == (status, "Ana", "its name")  # C4
         assert view["status_times"].keys() == {"queued", status}
         assert is_full or "error" not in view
+
+
+@settings(max_examples=200)
+@given(
+    content=link_contents(),
+    author=st.sampled_from(SERVICES),
+    wanted=st.fixed_dictionaries({}, optional={service: histories() for service in SERVICES}),
+    minute=st.integers(0, 10),
+    order=st.permutations(range(3)),
+)
+def test_c2_where_a_link_leads_is_let_out_as_the_message_is_that_it_was_sent_in(
+    content: dict[str, Any], author: UUID, wanted: dict[UUID, History], minute: int, order: Sequence[int]
+) -> None:
+    data = {**around({}), "link": {**content, **LINK}, "click": CLICK}
+    del data["message"]
+    event = event_of(data, author, minute, "link.clicked")
+    book, looking = book_of(wanted), viewers(AUTHOR)
+    for viewer in (looking[place] for place in order):
+        view = orjson.loads(body(event, viewer, book))["data"]
+        is_full = viewer.service_id == author or (
+            wants(viewer.service_id, author, wanted, minute) and wants(viewer.service_id, author, wanted, 99)
+        )
+        assert view["link"] == (orjson.loads(orjson.dumps(data["link"])) if is_full else LINK)
+        assert view["click"] == CLICK
+        assert view["contact"]["name"] == "Mia"
+    assert "§" not in text(mask_event(event))
 
 
 @given(contents(), st.sampled_from(SERVICES), st.integers(0, 9))

@@ -83,7 +83,8 @@ create table tracked_link (
     check ((destination_type is null) = (destination_value is null))
 );
 create index tracked_link_message on tracked_link (message_id) where message_id is not null;
-create index tracked_link_campaign on tracked_link (campaign, id) where campaign is not null;
+create index tracked_link_campaign on tracked_link (service_id, campaign, coalesce(message_id, id))
+    where campaign is not null;
 create index tracked_link_contact on tracked_link (contact_id) where contact_id is not null;
 
 -- What processes remember of a link is out of date.
@@ -146,6 +147,7 @@ create table click_total (
     reason text not null,
     clicks bigint not null,
     visitors bigint not null,
+    first_at timestamptz not null,
     last_at timestamptz not null,
     primary key (link_id, kind, reason)
 );
@@ -168,6 +170,7 @@ create table visitor_twin (
     primary key (visitor_id, twin_id),
     check (visitor_id <> twin_id)
 );
+create index visitor_twin_other on visitor_twin (twin_id);
 
 -- What trackers report. visitor_id null: without consent, a session in the page's memory.
 create table web_event (
@@ -201,6 +204,7 @@ create table page_receipt (
     primary key (receipt_hash, visitor_id)
 );
 create index page_receipt_age on page_receipt (received_at);
+create index page_receipt_visitor on page_receipt (visitor_id) where not is_returning;
 
 -- A click and the page it led to, and what rules K said of them.
 create table landing (
@@ -281,11 +285,16 @@ create table identity_flag (
 );
 create index identity_flag_subject on identity_flag (subject, subject_id);
 
--- Which operations suggested a merge; a candidate without any left, and not suggested by the hub itself, is none.
-alter table merge_candidate add column is_proper boolean not null default true;
+-- Which operations suggested a merge; a candidate without any left, and not the hub's own (own_is_proper null), is none.
+-- The reason is the hub's own, else that of the first operation left; proper: by any of them. Settled: the two are one
+-- profile.
+alter table merge_candidate add column own_is_proper boolean default true,
+                            add column is_proper boolean not null default true;
 create table merge_candidate_op (
     candidate_id uuid not null references merge_candidate on delete cascade,
     op_id uuid not null references identity_op,
+    reason text not null,
+    is_proper boolean not null,
     primary key (candidate_id, op_id)
 );
 create index merge_candidate_op_op on merge_candidate_op (op_id);
