@@ -11,7 +11,7 @@ from hub.actions.announce import Place
 from hub.actions.consent_book import ConsentBook, Said, Subject, Wish
 from hub.actions.tell_profile import profile_drafts
 from hub.domain.addresses import Address
-from hub.domain.consent import MESSAGE_MEDIA, Consent, fold, may_be_tracked
+from hub.domain.consent import MESSAGE_MEDIA, Consent, fold_addresses, may_be_tracked, refuses_tracking
 from hub.domain.errors import Conflict, Invalid, NotFound
 from hub.domain.events import Event, EventDraft
 from hub.domain.ids import public_id
@@ -36,7 +36,7 @@ async def find_consent(
         )
     used = (*contact.addresses, reply_to) if reply_to else contact.addresses
     names = {name for address in used for name in Subject(medium, address, None).names}
-    return fold([event for _, event in await consents.find(conn, sorted(names))], number_id)
+    return fold_addresses(await consents.find(conn, sorted(names)), number_id)
 
 
 async def may_track(conn: Connection, contact_id: UUID, mode: ConsentMode) -> bool:
@@ -45,6 +45,12 @@ async def may_track(conn: Connection, contact_id: UUID, mode: ConsentMode) -> bo
     """
     people = await consents.find_tracking(conn, contact_id)
     return people is not None and may_be_tracked(people.values(), mode)
+
+
+async def refuses_to_be_tracked(conn: Connection, contact_id: UUID, mode: ConsentMode) -> bool:
+    """Whether a contact has said no to being tracked, whatever it said elsewhere; erased ones have."""
+    people = await consents.find_tracking(conn, contact_id)
+    return people is None or refuses_tracking(people.values(), mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +114,7 @@ async def _tell_who_know(
 
 
 def _check_lift(holds: Consent, asked: ConsentRequest, evidence: str | None) -> None:
-    if not holds.is_revoked:
+    if not holds.is_revoked or holds.is_replaced:
         return
     if asked.service_id is not None:
         raise Conflict(

@@ -19,6 +19,7 @@ from hub.domain.events import Event
 from hub.domain.handles import Handles
 from hub.domain.profiles import Declaration
 from hub.domain.site_signature import SignedIdentify, verify
+from hub.domain.tracking import ConsentMode
 from hub.store import event_log, used_tokens
 from hub.store.pool import Connection
 
@@ -33,6 +34,7 @@ class Trusted:
     site_secrets: Sequence[str]
     phone_region: str | None
     auto_merge: bool
+    mode: ConsentMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ async def declare_from_site(
         conn,
         Declaration(by, now, email, phone, tuple(dict.fromkeys(said.consents))),
         visitor_id,
+        mode=trusted.mode,
         auto_merge=trusted.auto_merge,
     )
     log.info("visitor.declared", by=by, rule=declared.rule)

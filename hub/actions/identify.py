@@ -10,15 +10,17 @@ from datetime import datetime
 from uuid import UUID
 
 from hub.actions import identity_events
+from hub.actions.consents import refuses_to_be_tracked
 from hub.actions.identity_consents import SOURCES, Telling, Voice, owners_of, telling
 from hub.actions.identity_facts import Naming, lock_facts
 from hub.actions.ledger import Entry, record
 from hub.actions.merge import merge_by_switch
 from hub.domain import identity
-from hub.domain.bindings import Flag
+from hub.domain.bindings import Bind, Flag, Raise
 from hub.domain.events import EventDraft
 from hub.domain.identity import Change, Consent, Create, Decision, Suggest
 from hub.domain.profiles import Declaration, DeclarationFacts, Standing, address_key
+from hub.domain.tracking import ConsentMode
 from hub.store import identities
 from hub.store.pool import Connection
 
@@ -29,7 +31,8 @@ Also = Callable[[Connection, UUID], Awaitable[list[str]]]
 @dataclass(frozen=True, slots=True)
 class Declared:
     """Who it is now, and what came of it. `notes` say what was in vain, as `Decision` has them, besides `revoked`
-    (consent that only the customer can give again) and `over_limit` (the visitor is not bound). `op_id`: None where
+    (consent that only the customer can give again), `over_limit` and `refused` (the visitor is not bound: there are too
+    many; the customer has said no to being tracked). `op_id`: None where
     nothing changed. `drafts`: the events, still to be appended, last in the transaction.
     """
 
@@ -47,18 +50,20 @@ async def declare(
     declaration: Declaration,
     visitor_id: UUID | None,
     *,
+    mode: ConsentMode,
     service_id: UUID | None = None,
     naming: Naming | None = None,
     also: Also | None = None,
     auto_merge: bool = False,
 ) -> Declared:
     """Decide whose the addresses and the visitor are, and write that. Takes its locks itself: the caller holds none of
-    7009 (addresses) and after. A service that declares may know the profile from then on (H5).
+    7009 (addresses) and after. Who refused to be tracked is bound to no visitor. A service that
+    declares may know the profile from then on (H5).
 
     Raises `TryAgain` where the people concerned changed meanwhile: run the transaction again.
     """
     facts = await lock_facts(conn, declaration, visitor_id, naming)
-    decision, changes, notes = await _decide(conn, facts)
+    decision, changes, notes = await _decide(conn, facts, mode)
     at = facts.declaration.at
     told = await Telling.open(conn, changes, owners_of(changes, _owners(facts)))
     entry = Entry("declaration", declaration.by, decision.rule, at, service_id, visitor_id, decision.contact_id)
@@ -81,7 +86,9 @@ async def declare(
     return Declared(contact_id, is_new, decision.rule, notes, op_id, at, drafts)
 
 
-async def _decide(conn: Connection, facts: DeclarationFacts) -> tuple[Decision, tuple[Change, ...], tuple[str, ...]]:
+async def _decide(
+    conn: Connection, facts: DeclarationFacts, mode: ConsentMode
+) -> tuple[Decision, tuple[Change, ...], tuple[str, ...]]:
     """The decision, its changes without consent that makes no difference, and what was in vain."""
     decision = identity.declare(facts)
     consents = [change for change in decision.changes if isinstance(change, Consent)]
@@ -89,9 +96,19 @@ async def _decide(conn: Connection, facts: DeclarationFacts) -> tuple[Decision, 
     kept, is_refused = await telling(conn, consents, source, facts.declaration.at)
     changes = tuple(c for c in decision.changes if not isinstance(c, Consent) or c in kept)
     notes = [*dict.fromkeys(decision.notes)]
+    if await _is_refused(conn, decision, mode):
+        changes = tuple(change for change in changes if not isinstance(change, Bind | Raise))
+        notes.append("refused")
     notes += ["revoked"] if is_refused else []
     notes += ["over_limit"] if any(isinstance(change, Flag) for change in changes) else []
     return decision, changes, tuple(notes)
+
+
+async def _is_refused(conn: Connection, decision: Decision, mode: ConsentMode) -> bool:
+    """Whether a visitor would be bound to somebody who has said no to that."""
+    is_new = any(isinstance(change, Create) for change in decision.changes)
+    is_binding = any(isinstance(change, Bind | Raise) for change in decision.changes)
+    return is_binding and not is_new and await refuses_to_be_tracked(conn, decision.contact_id, mode)
 
 
 def _owners(facts: DeclarationFacts) -> dict[tuple[str, str], UUID]:

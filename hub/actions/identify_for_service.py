@@ -18,6 +18,7 @@ from hub.domain.events import Event
 from hub.domain.handles import Handles
 from hub.domain.ids import public_id
 from hub.domain.profiles import Declaration
+from hub.domain.tracking import ConsentMode
 from hub.store import candidates, contact_views, event_log, identities, profiles
 from hub.store.pool import Connection
 
@@ -58,7 +59,7 @@ class Identified:
 
 async def identify_for_service(
     conn: Connection, service_id: UUID, said: Said, region: str | None, handles: Handles, now: datetime, *,
-    auto_merge: bool,
+    mode: ConsentMode, auto_merge: bool,
 ) -> Identified:  # fmt: skip
     """Decide who it is, and write what was said. Raises `Invalid` (`invalid_email`, `invalid_phone` and the like as
     faults; `invalid_handle`, `handle_used`), `NotFound` (the contact), `Conflict` (`external_id_taken`,
@@ -75,8 +76,9 @@ async def identify_for_service(
         return await _write(conn, service_id, contact_id, said)
 
     declared = await declare(
-        conn, declaration, visitor_id, service_id=service_id, naming=naming, also=also, auto_merge=auto_merge
-    )
+        conn, declaration, visitor_id, mode=mode, service_id=service_id, naming=naming, also=also,
+        auto_merge=auto_merge,
+    )  # fmt: skip
     view = await _view(conn, service_id, declared, visitor_id)
     return Identified(view, declared.rule, await event_log.append(conn, declared.drafts))
 

@@ -35,7 +35,7 @@ async def telling(
     kept, is_refused = [], False
     for change in wanted:
         ledger = ledgers.setdefault(consents.name_key(change.medium, change.address), [])
-        event = ConsentEvent(change.kind, None, source, at)
+        event = ConsentEvent(change.entry, None, source, at)
         if changes_anything(ledger, event):
             ledger.append(event)
             kept.append(change)
@@ -84,7 +84,7 @@ class Telling:
         """An event for every conversation over the medium, else for those that may know the profile."""
         drafts = []
         for book, subject, change in self._books:
-            said = Said(Wish(change.kind, voice.source), None, None, voice.at, service_id=voice.service_id)
+            said = Said(Wish(change.entry, voice.source), None, None, voice.at, service_id=voice.service_id)
             told = book.take(subject, said, self._states.values())
             if not told and book.is_changed and subject.contact:
                 who, holds = describe.contact(subject.contact), book.view(subject, said, None)

@@ -136,7 +136,7 @@ async def _suggest(conn: Connection, op_id: UUID, change: Suggest) -> str:
 def _consent(op_id: UUID, entry: Entry, change: Consent) -> LedgerDraft:
     source = _CONSENT_SOURCES.get(entry.source, "service")
     return LedgerDraft(
-        change.medium, change.address, None, change.kind, source, entry.at, service_id=entry.service_id, op_id=op_id
+        change.medium, change.address, None, change.entry, source, entry.at, service_id=entry.service_id, op_id=op_id
     )
 
 

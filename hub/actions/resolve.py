@@ -9,7 +9,7 @@ from uuid import UUID
 from hub.actions import describe
 from hub.domain.addresses import MATCHED_TYPES, Address, AddressType
 from hub.domain.ids import new_id, shard_of
-from hub.store import contacts, conversations, profiles
+from hub.store import contacts, conversations, identity_locks, profiles
 from hub.store.contacts import Contact, MatchKey
 from hub.store.conversations import ConversationDraft, ConversationKey, ConversationRef
 from hub.store.pool import Connection, TryAgain
@@ -107,7 +107,10 @@ def _thread(conversation: ConversationRef, contact: Contact, draft: Conversation
 async def _resolve_contacts(conn: Connection, customers: dict[Identity, Customer]) -> dict[Identity, Contact]:
     wanted = set().union(*map(match_keys, customers.values()))
     for _ in range(_ATTEMPTS):
-        plan = _assign(customers, await contacts.find_owners(conn, wanted))
+        owners = await contacts.find_owners(conn, wanted)
+        if await identity_locks.lock_contacts(conn, owners.values()) != set(owners.values()):
+            continue  # somebody was erased meanwhile, and comes back as somebody new
+        plan = _assign(customers, owners)
         if await _store(conn, plan):
             found = await contacts.list_contacts(conn, set(plan.chosen.values()))
             return {key: found[contact_id] for key, contact_id in plan.chosen.items()}

@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
+from hub.actions.consents import refuses_to_be_tracked
 from hub.actions.stitch_clicks import stitch_clicks
+from hub.domain.bindings import open_binding
 from hub.domain.events import Event
 from hub.domain.ids import new_id
-from hub.domain.tracking import Tracking
-from hub.store import landings, used_tokens, visitors, web_events
+from hub.domain.tracking import ConsentMode, Tracking
+from hub.store import bindings, landings, used_tokens, visitors, web_events
 from hub.store.landings import Shown
 from hub.store.pool import Connection
 from hub.store.web_events import WebEvent
@@ -60,8 +62,9 @@ class Visit:
         return self.received_at - seen.age
 
 
-async def note(conn: Connection, visit: Visit) -> None:
-    """Store what was seen."""
+async def note(conn: Connection, visit: Visit, mode: ConsentMode) -> None:
+    """Store what was seen: as nobody's, where the browser is known to be somebody's who refused to be tracked."""
+    visitor_id = None if await _is_refused(conn, visit, mode) else visit.visitor_id
     await web_events.add(
         conn,
         [
@@ -70,7 +73,7 @@ async def note(conn: Connection, visit: Visit) -> None:
                 at=visit.at(seen),
                 received_at=visit.received_at,
                 type="page" if seen.kind else "engaged",
-                visitor_id=visit.visitor_id,
+                visitor_id=visitor_id,
                 session=visit.session,
                 site=visit.site,
                 url=seen.url,
@@ -80,6 +83,13 @@ async def note(conn: Connection, visit: Visit) -> None:
             for seen in visit.events
         ],
     )
+
+
+async def _is_refused(conn: Connection, visit: Visit, mode: ConsentMode) -> bool:
+    if visit.visitor_id is None:
+        return False
+    current = open_binding((await bindings.list_bindings(conn, [visit.visitor_id]))[visit.visitor_id])
+    return current is not None and await refuses_to_be_tracked(conn, current.contact_id, mode)
 
 
 async def land(conn: Connection, visit: Visit, tracking: Tracking, now: datetime) -> list[Event]:

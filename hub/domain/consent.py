@@ -3,14 +3,15 @@
 The ledger is only ever added to. What holds on a number follows from everything in it, in the order it was written.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
 from hub.domain.tracking import ConsentMode
 
-Kind = Literal["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending"]
+Kind = Literal["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending", "replaced"]
+"""`replaced`: the customer gave another number, and nobody knows who has this one now (I3)."""
 Source = Literal["customer", "service", "operator", "provider", "site", "browser"]
 
 CONSENT_MEDIA: Final = ("whatsapp", "sms", "email", "tracking")
@@ -32,7 +33,8 @@ class Consent:
 
     `is_revoked`: they said stop, or somebody noted it for them; `is_granted`: campaigns are welcome;
     `is_marketing_stopped`: WhatsApp's own switch for marketing templates; `is_pending`: the customer is asked, and has
-    not said anything else. `since`: when it became what it is; None where nobody ever said anything.
+    not said anything else; `is_replaced`: it is revoked only because the number was given up, so anybody's grant counts
+    again. `since`: when it became what it is; None where nobody ever said anything.
     """
 
     is_revoked: bool = False
@@ -40,6 +42,7 @@ class Consent:
     is_marketing_stopped: bool = False
     since: datetime | None = None
     is_pending: bool = False
+    is_replaced: bool = False
 
     @property
     def status(self) -> str:
@@ -70,21 +73,29 @@ class ConsentEvent:
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """Stopped by the customer's STOP; withdrawn by somebody's note; granted by one: each is lifted differently."""
+    """Stopped by the customer's STOP; withdrawn by somebody's note; replaced by another number; granted: each is lifted
+    differently.
+    """
 
     is_stopped: bool = False
     is_withdrawn: bool = False
     is_granted: bool = False
     is_marketing_stopped: bool = False
     is_pending: bool = False
+    is_replaced: bool = False
+
+    @property
+    def is_refused(self) -> bool:
+        return self.is_stopped or self.is_withdrawn
 
     @property
     def is_revoked(self) -> bool:
-        return self.is_stopped or self.is_withdrawn
+        return self.is_refused or self.is_replaced
 
     def consent(self, since: datetime | None) -> Consent:
         is_granted = self.is_granted and not self.is_revoked
-        return Consent(self.is_revoked, is_granted, self.is_marketing_stopped, since, self.is_pending)
+        is_replaced = self.is_replaced and not self.is_refused
+        return Consent(self.is_revoked, is_granted, self.is_marketing_stopped, since, self.is_pending, is_replaced)
 
 
 def fold(events: Sequence[ConsentEvent], number_id: int | None) -> Consent:
@@ -95,6 +106,18 @@ def fold(events: Sequence[ConsentEvent], number_id: int | None) -> Consent:
         if (now := standing.consent(None).status) != status:
             since, status = event.at, now
     return standing.consent(since)
+
+
+def fold_addresses(events: Sequence[tuple[Hashable, ConsentEvent]], number_id: int | None) -> Consent:
+    """What holds for somebody with several addresses by these events, oldest first, each of which is about one of them.
+    A number that was given up stays so, whatever was said of another.
+    """
+    ledgers: dict[Hashable, list[ConsentEvent]] = {}
+    for name, event in events:
+        ledgers.setdefault(name, []).append(event)
+    if given_up := next((held for each in ledgers.values() if (held := fold(each, number_id)).is_replaced), None):
+        return given_up
+    return fold([event for _, event in events], number_id)
 
 
 def changes_anything(events: Sequence[ConsentEvent], new: ConsentEvent) -> bool:
@@ -117,9 +140,11 @@ def _after(now: _Standing, event: ConsentEvent, number_id: int | None) -> _Stand
         return now
     match event.kind:
         case "start":
-            return replace(now, is_stopped=False)
+            return replace(now, is_stopped=False, is_replaced=False)
         case "revoked":
             return replace(now, is_withdrawn=True, is_granted=False, is_pending=False)
+        case "replaced":
+            return replace(now, is_replaced=True, is_granted=False, is_pending=False)
         case "granted":
             return _granted(now, event)
         case "marketing_stop":
@@ -133,17 +158,22 @@ def _after(now: _Standing, event: ConsentEvent, number_id: int | None) -> _Stand
 def _granted(now: _Standing, event: ConsentEvent) -> _Standing:
     """The operator's evidence lifts everything; anybody else's word counts only where nothing is revoked."""
     if event.source == "operator" and event.has_evidence:
-        return replace(now, is_stopped=False, is_withdrawn=False, is_granted=True, is_pending=False)
-    return now if now.is_revoked else replace(now, is_granted=True, is_pending=False)
+        now = replace(now, is_stopped=False, is_withdrawn=False)
+    return now if now.is_refused else replace(now, is_granted=True, is_pending=False, is_replaced=False)
+
+
+def refuses_tracking(people: Iterable[Sequence[ConsentEvent]], mode: ConsentMode) -> bool:
+    """Whether a customer has said no to being tracked: what they do is nobody's then, even where it is known whose
+    browser it is.
+    """
+    return mode != "off" and any(fold(events, None).is_revoked for events in people)
 
 
 def may_be_tracked(people: Iterable[Sequence[ConsentEvent]], mode: ConsentMode) -> bool:
     """Whether a customer's links and visits are tracked, by what was said of `tracking`: a ledger for each contact that
     is part of the profile. A refusal of any counts for all, so that no merge takes it away.
     """
-    if mode == "off":
-        return True
-    holds = [fold(events, None) for events in people]
-    if any(consent.is_revoked for consent in holds):
-        return False
-    return mode == "implied" or any(consent.is_granted for consent in holds)
+    ledgers = list(people)
+    if mode == "off" or refuses_tracking(ledgers, mode):
+        return mode == "off"
+    return mode == "implied" or any(fold(events, None).is_granted for events in ledgers)

@@ -102,6 +102,11 @@ class Consent:
     address: Address
     reason: str
 
+    @property
+    def entry(self) -> Literal["granted", "replaced", "revoked", "pending"]:
+        """As the ledger has it: a number that was replaced is not one whose owner refused."""
+        return "replaced" if self.reason == "I3" and self.kind == "revoked" else self.kind
+
 
 Change = BindingChange | Create | Fill | Confirm | Remove | Suggest | Consent
 

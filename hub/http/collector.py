@@ -207,13 +207,15 @@ class _Collection:
 
     async def _take_in(self, conn: Connection, noted: Sequence[Visit], landed: Sequence[Visit]) -> list[Event]:
         for visit in noted:
-            await note(conn, visit)
+            await note(conn, visit, self._context.tracking.consent)
         return [event for visit in landed for event in await land(conn, visit, self._context.tracking, self._now)]
 
     async def _declare(self, event: IdentifyIn, visitor: UUID | None) -> None:
         """What cannot be read, or is not signed well, is told at the end; all else of it to nobody."""
         context = self._context
-        trusted = Trusted(context.handles, context.site_secrets, context.phone_region, context.auto_merge)
+        trusted = Trusted(
+            context.handles, context.site_secrets, context.phone_region, context.auto_merge, context.tracking.consent
+        )
         said = Said(event.email, event.phone, event.consents, event.signed)
         try:
             await self._in_transaction(lambda conn: declare_from_site(conn, said, visitor, trusted, self._now))

@@ -97,7 +97,7 @@ async def post_identify(request: web.Request, caller: Caller) -> web.Response:
             return first, None
         done = await identify_for_service(
             conn, caller.service_id, said, context.phone_region, context.handles, datetime.now(UTC),
-            auto_merge=context.auto_merge,
+            mode=context.tracking.consent, auto_merge=context.auto_merge,
         )  # fmt: skip
         response = answer(done.view)
         if key:

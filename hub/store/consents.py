@@ -109,12 +109,18 @@ cross join lateral (
     select * from consent_event e
     where e.medium = w.medium and e.address_type = w.type and e.address_key = any(array[w.match_key, {erased_key("w")}])
       and (e.op_id is null or not exists (select from identity_op o where o.id = e.op_id and o.undone_at is not null))
+      and (e.kind <> 'replaced' or not exists (
+        select from contact_address a join conversation c on c.contact_id = a.contact_id
+        where a.type = e.address_type and a.match_key = w.match_key and a.is_proved and a.removed_at is null
+          and c.last_customer_at > e.at))
     offset 0) e
 order by e.id"""
 
 
 async def find(conn: Connection, names: Collection[NameKey]) -> list[tuple[NameKey, ConsentEvent]]:
-    """What was ever said about these addresses, oldest first; not what came with an operation that was undone."""
+    """What was ever said about these addresses, oldest first; not what came with an operation that was undone, nor that
+    a number was given up which somebody has written from since.
+    """
     if not names:
         return []
     rows = await conn.fetch(FIND_SQL, *map(list, zip(*names, strict=True)))

@@ -24,7 +24,7 @@ async def lock_addresses(conn: Connection, addresses: Collection[Address], *more
 
 
 LOCK_VISITORS_SQL = """
-select pg_advisory_xact_lock(7010, hash)
+select pg_advisory_xact_lock(7012, hash)
 from (select distinct hashtext(id::text) as hash from unnest($1::uuid[]) as v (id) order by hash) as l"""
 
 

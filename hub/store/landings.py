@@ -57,9 +57,9 @@ class Shown:
 # The latest page counts, for a receipt comes with every one of half an hour: an earlier one, which was open when the
 # link was followed, was no landing.
 ADD_SHOWN_SQL = """
-insert into page_receipt (receipt_hash, visitor_id, is_key, is_returning, kind, site, session, started_at, received_at,
-                          opted_out)
-select hash, $2, hash is not distinct from $8, $3, 'load', $4, $5, $6, $7, false
+insert into page_receipt (receipt_hash, visitor_id, is_key, is_returning, kind, site, session, started_at,
+                          received_at)
+select hash, $2, hash is not distinct from $8, $3, 'load', $4, $5, $6, $7
 from unnest($1::bytea[]) as p (hash) order by hash
 on conflict (receipt_hash, visitor_id) do update
 set is_returning = page_receipt.is_returning or excluded.is_returning, site = excluded.site,

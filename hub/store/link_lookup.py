@@ -10,13 +10,16 @@ _CHANNEL: Final = "partyline_links"
 """Notified by triggers of `tracked_link`; the payload is the token's hash in hexadecimal digits."""
 
 # Accepted: from the first word on that the provider has the message, or may have it (an outcome that is not known).
+# Where it gave it an id and no word since, from when it was handed over: callbacks come late, or never.
 FIND_LINK_SQL = """
 select l.id, l.target, l.medium, l.created_at, l.disabled_at, l.contact_id is not null as is_personal,
        case when l.message_id is null then l.created_at
             else (select min(least(s.at, s.provider_time)) from message_status s
-                  where s.message_id = l.message_id and s.status in ('sent', 'delivered', 'read', 'unknown'))
+                  where s.message_id = l.message_id
+                    and (s.status in ('sent', 'delivered', 'read', 'unknown')
+                         or s.status = 'sending' and m.provider_id is not null))
        end as accepted_at
-from tracked_link l where l.token_hash = $1"""
+from tracked_link l left join message m on m.id = l.message_id where l.token_hash = $1"""
 
 
 async def find_link(conn: Connection, token_hash: bytes) -> Record | None:

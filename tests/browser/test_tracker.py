@@ -115,6 +115,29 @@ async def test_engaged_is_a_second_in_sight_and_a_deed(context: BrowserContext, 
     assert [event["type"] for event in sink.events] == ["page", "page", "engaged", "page", "engaged"]
 
 
+async def test_time_out_of_sight_does_not_count(context: BrowserContext, sink: Sink, site: Site) -> None:
+    await context.add_init_script("""
+        let isHidden = false;
+        Object.defineProperty(document, "hidden", {get: () => isHidden});
+        window.hide = (value) => { isHidden = value; document.dispatchEvent(new Event("visibilitychange")); };
+    """)
+    site.tag = sink.tag
+    page = await page_out_of_time(context)
+    await page.goto(site.url())
+    await sink.hears(1)
+    await page.evaluate("hide(true)")
+    await page.clock.run_for(5000)
+    await page.keyboard.press("a")
+    await page.evaluate("hide(false)")
+    await page.keyboard.press("a")
+    await page.evaluate("hub.page()")
+    await sink.hears(2)
+    assert sink.of("engaged") == []
+    await page.clock.run_for(1000)
+    await page.keyboard.press("a")
+    await sink.hears(1, "engaged")
+
+
 async def test_a_restored_page_is_a_view_but_no_load(context: BrowserContext, sink: Sink, site: Site) -> None:
     site.tag = sink.tag
     page = await open_page(context, site, "/a")
@@ -166,6 +189,18 @@ async def test_views_wait_for_the_visitors_answer(context: BrowserContext, askin
     await asking.hears(3)
     assert "__Host-hv" in asking.told[-1].cookies
     assert asking.told[-1].session == asking.told[0].session
+
+
+async def test_no_session_spans_the_answer(context: BrowserContext, asking: Sink, site: Site) -> None:
+    site.tag = asking.tag
+    page = await open_page(context, site)
+    await page.evaluate("hub.identify({email: 'mia@example.com'})")
+    await page.evaluate("hub.consent(true)")
+    await asking.hears(1)
+    said, viewed = asking.told
+    assert [event["type"] for event in said.events + viewed.events] == ["identify", "page"]
+    assert (said.said["consent"], said.cookies) == ("unset", {})
+    assert said.session != viewed.session
 
 
 async def test_a_page_left_without_an_answer_is_told_anonymously(

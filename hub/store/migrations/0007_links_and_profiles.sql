@@ -52,7 +52,8 @@ alter table consent_event drop constraint consent_event_medium_check, drop const
                           drop constraint consent_event_source_check;
 alter table consent_event
     add check (medium in ('whatsapp', 'sms', 'email', 'tracking')),
-    add check (kind in ('granted', 'revoked', 'stop', 'start', 'marketing_stop', 'marketing_resume', 'pending')),
+    add check (kind in ('granted', 'revoked', 'stop', 'start', 'marketing_stop', 'marketing_resume', 'pending',
+                    'replaced')),
     add check (source in ('customer', 'service', 'operator', 'provider', 'site', 'browser')),
     add column op_id uuid;
 
@@ -200,7 +201,6 @@ create table page_receipt (
     session text not null,
     started_at timestamptz not null,
     received_at timestamptz not null,
-    opted_out boolean not null,
     primary key (receipt_hash, visitor_id)
 );
 create index page_receipt_age on page_receipt (received_at);
