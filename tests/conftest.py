@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support import database
 from tests.support.world import Open, World, world
+
+settings.register_profile("untimed", deadline=None)  # how long something takes is for `make bench`
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Verbs: note what customers want to be sent, and tell what holds by that (rule E5)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from hub.domain.consent import MESSAGE_MEDIA, Consent, fold_addresses, may_be_tr
 from hub.domain.errors import Conflict, Invalid, NotFound
 from hub.domain.events import Event, EventDraft
 from hub.domain.ids import public_id
+from hub.domain.profiles import address_key
 from hub.domain.tracking import ConsentMode
 from hub.store import consents, contact_views, contacts, conversations, event_log, numbers, subscriptions
 from hub.store.contacts import Contact
@@ -25,7 +26,8 @@ async def find_consent(
     conn: Connection, contact: Contact, medium: str, number_id: int, reply_to: Address | None = None
 ) -> Consent:
     """What holds for a contact on one medium and number, by all that was said about any of its addresses; and about
-    `reply_to`, where messages go: that phone may be another contact's, who is the same person or had it before. Raises
+    `reply_to`, where messages go: that phone may be another contact's, who is the same person or had it before. What
+    was agreed to for other addresses is none of its owner's word then; what was refused still counts. Raises
     `Conflict` (`contact_erased`): an erased customer's conversations have nowhere to write to.
     """
     if reply_to is not None and not reply_to.value:
@@ -36,20 +38,29 @@ async def find_consent(
         )
     used = (*contact.addresses, reply_to) if reply_to else contact.addresses
     names = {name for address in used for name in Subject(medium, address, None).names}
-    return fold_addresses(await consents.find(conn, sorted(names)), number_id)
+    said = await consents.find(conn, sorted(names))
+    if reply_to and address_key(reply_to) not in map(address_key, contact.addresses):
+        theirs = set(Subject(medium, reply_to, None).names)
+        said = [(name, event) for name, event in said if name in theirs or event.kind != "granted"]
+    return fold_addresses(said, number_id)
 
 
 async def may_track(conn: Connection, contact_id: UUID, mode: ConsentMode) -> bool:
     """Whether links to a contact, and its visits, are tracked: by what was said about any address of it and of all that
     is one profile with it. Never where it was erased.
     """
-    people = await consents.find_tracking(conn, contact_id)
-    return people is not None and may_be_tracked(people.values(), mode)
+    return contact_id in await list_tracked(conn, [contact_id], mode)
+
+
+async def list_tracked(conn: Connection, contact_ids: Collection[UUID], mode: ConsentMode) -> set[UUID]:
+    """Those of these contacts that may be tracked."""
+    known = await consents.list_tracking(conn, contact_ids)
+    return {contact_id for contact_id, people in known.items() if may_be_tracked(people.values(), mode)}
 
 
 async def refuses_to_be_tracked(conn: Connection, contact_id: UUID, mode: ConsentMode) -> bool:
     """Whether a contact has said no to being tracked, whatever it said elsewhere; erased ones have."""
-    people = await consents.find_tracking(conn, contact_id)
+    people = (await consents.list_tracking(conn, [contact_id])).get(contact_id)
     return people is None or refuses_tracking(people.values(), mode)
 
 

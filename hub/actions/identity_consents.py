@@ -84,6 +84,8 @@ class Telling:
         """An event for every conversation over the medium, else for those that may know the profile."""
         drafts = []
         for book, subject, change in self._books:
+            if not _is_told(subject):
+                continue
             said = Said(Wish(change.entry, voice.source), None, None, voice.at, service_id=voice.service_id)
             told = book.take(subject, said, self._states.values())
             if not told and book.is_changed and subject.contact:
@@ -94,6 +96,12 @@ class Telling:
             drafts += told
         await conversations.save(conn, list(self._states.values()))
         return drafts
+
+
+def _is_told(subject: Subject) -> bool:
+    """What only somebody typed into a browser shows in no event, and what it asks for does not either."""
+    owned = {address_key(address) for address in subject.contact.addresses} if subject.contact else set()
+    return address_key(subject.address) in owned
 
 
 async def _lock(

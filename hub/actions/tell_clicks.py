@@ -12,7 +12,7 @@ from uuid import UUID
 
 from hub.actions import describe
 from hub.actions.announce import Place, channel_event
-from hub.actions.consents import may_track
+from hub.actions.consents import list_tracked
 from hub.domain.events import Event, EventDraft
 from hub.domain.ids import public_id
 from hub.domain.stitching import link_life
@@ -61,7 +61,7 @@ async def _assemble(conn: Connection, rows: list[Record], mode: ConsentMode) -> 
     homes = await untold.list_homes(conn, {row["service_id"] for row in rows if _is_loose(row)})
     heard = [row for row in rows if row["channel_id"] in hearers or (_is_loose(row) and row["service_id"] in homes)]
     alive = await identity_locks.lock_contacts(conn, {row["contact_id"] for row in heard if row["contact_id"]})
-    tracked = {contact_id for contact_id in alive if await may_track(conn, contact_id, mode)}
+    tracked = await list_tracked(conn, alive, mode)
     named = [row for row in heard if row["contact_id"] in tracked and _identifies(row)]
     states = await conversations.lock(conn, {row["conversation_id"] for row in named if row["conversation_id"]})
     shown = {state.contact_id for state in states.values()}

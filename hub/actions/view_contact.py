@@ -82,7 +82,7 @@ async def find_contacts(conn: Connection, looker: Looker, address: Address) -> l
     """Every profile in reach that has this address, its owner first."""
     owner = await contact_views.find_owner(conn, address)
     having = await contact_views.list_having(conn, address, MOST_FOUND)
-    return await _view_all(conn, looker, sorted(having, key=lambda contact_id: contact_id != owner))
+    return await _view_all(conn, looker, [*dict.fromkeys([*([owner] if owner else []), *having])])
 
 
 async def find_by_external(

@@ -1,7 +1,7 @@
 """Reading: merge candidates, and the ledger of what was done to a contact (rules I, H5)."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from hub.actions import describe
@@ -52,20 +52,29 @@ async def list_operations(
 
 
 def _operation(row: Record, seen: Collection[UUID] | None) -> dict[str, Any]:
-    service_id = row["service_id"]
-    changes = [view for one in decode(row["changes"]) if (view := _change(one.change, seen))]
+    service_id, is_theirs = row["service_id"], seen is None or row["contact_id"] in seen
+    changes = [
+        view
+        for one in decode(row["changes"])
+        if (is_theirs or not isinstance(one.change, _OF_NO_CONTACT)) and (view := _change(one.change, seen))
+    ]
+    is_visitor_shown = row["visitor_id"] and (is_theirs or any("visitor_id" in view for view in changes))
     return {
         "id": public_id("op", row["id"]),
         "kind": row["kind"],
         "source": row["source"],
         "rule": row["rule"],
         "service": {"id": public_id("svc", service_id), "name": row["service_name"]} if service_id else None,
-        "visitor_id": public_id("vis", row["visitor_id"]) if row["visitor_id"] else None,
+        "visitor_id": public_id("vis", row["visitor_id"]) if is_visitor_shown else None,
         "at": row["at"],
         "undone_at": row["undone_at"],
         "undone_by": row["undone_by"],
         "changes": changes,
     }
+
+
+_OF_NO_CONTACT: Final = (Claim, Consent, Flag)
+"""Changes that name no contact: they are the affair of whom the operation is about first."""
 
 
 def _change(change: AnyChange, seen: Collection[UUID] | None) -> dict[str, Any] | None:

@@ -61,7 +61,8 @@ NOTHING_SAID: Final = Consent()
 class ConsentEvent:
     """One entry of the ledger.
 
-    `number_id` None: it was said of all numbers. A `stop` counts on all numbers, wherever it was said.
+    `number_id` None: it was said of all numbers. A `stop` counts on all numbers, wherever it was said. `is_over`: the
+    number that was given up was written from since; whoever has it now has agreed to nothing and refused nothing.
     """
 
     kind: Kind
@@ -69,6 +70,7 @@ class ConsentEvent:
     source: Source
     at: datetime
     has_evidence: bool = False
+    is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def _after(now: _Standing, event: ConsentEvent, number_id: int | None) -> _Stand
         case "revoked":
             return replace(now, is_withdrawn=True, is_granted=False, is_pending=False)
         case "replaced":
-            return replace(now, is_replaced=True, is_granted=False, is_pending=False)
+            return replace(now, is_replaced=not event.is_over, is_granted=False, is_pending=False)
         case "granted":
             return _granted(now, event)
         case "marketing_stop":

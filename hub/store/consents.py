@@ -102,32 +102,33 @@ async def list_channels(conn: Connection, medium: str, number_id: int | None) ->
     return await conn.fetch(LIST_CHANNELS_SQL, medium, number_id)
 
 
+# A number that was given up is somebody's again: it was written from since.
+IS_OVER: Final = """(e.kind = 'replaced' and exists (
+    select from contact_address a join conversation c on c.contact_id = a.contact_id
+    where a.type = e.address_type and a.match_key = e.address_key and a.is_proved and a.removed_at is null
+      and c.last_customer_at > e.at))"""
+
 FIND_SQL = f"""
-select w.medium, w.type, w.match_key, e.id, e.kind, e.number_id, e.source, e.evidence is not null as has_evidence, e.at
+select w.medium, w.type, w.match_key, e.id, e.kind, e.number_id, e.source, e.evidence is not null as has_evidence, e.at,
+       {IS_OVER} as is_over
 from unnest($1::text[], $2::text[], $3::text[]) as w (medium, type, match_key)
 cross join lateral (
     select * from consent_event e
     where e.medium = w.medium and e.address_type = w.type and e.address_key = any(array[w.match_key, {erased_key("w")}])
       and (e.op_id is null or not exists (select from identity_op o where o.id = e.op_id and o.undone_at is not null))
-      and (e.kind <> 'replaced' or not exists (
-        select from contact_address a join conversation c on c.contact_id = a.contact_id
-        where a.type = e.address_type and a.match_key = w.match_key and a.is_proved and a.removed_at is null
-          and c.last_customer_at > e.at))
     offset 0) e
 order by e.id"""
 
 
 async def find(conn: Connection, names: Collection[NameKey]) -> list[tuple[NameKey, ConsentEvent]]:
-    """What was ever said about these addresses, oldest first; not what came with an operation that was undone, nor that
-    a number was given up which somebody has written from since.
-    """
+    """What was ever said about these addresses, oldest first; not what came with an operation that was undone."""
     if not names:
         return []
     rows = await conn.fetch(FIND_SQL, *map(list, zip(*names, strict=True)))
     return [
         (
             (row["medium"], row["type"], row["match_key"]),
-            ConsentEvent(row["kind"], row["number_id"], row["source"], row["at"], row["has_evidence"]),
+            ConsentEvent(row["kind"], row["number_id"], row["source"], row["at"], row["has_evidence"], row["is_over"]),
         )
         for row in rows
     ]
@@ -190,15 +191,17 @@ def _row(d: LedgerDraft) -> tuple[Any, ...]:
 # of grants nothing, but a refusal kept under it counts.
 TRACKING_SQL = f"""
 with recursive up as (
-    select id, merged_into from contact where id = $1
+    select w.id as asked, c.id, c.merged_into
+    from unnest($1::uuid[]) as w (id) cross join lateral (select * from contact where id = w.id offset 0) c
     union
-    select c.id, c.merged_into from up cross join lateral (select * from contact where id = up.merged_into offset 0) c
+    select up.asked, c.id, c.merged_into
+    from up cross join lateral (select * from contact where id = up.merged_into offset 0) c
 ), person as (
-    select id from up where merged_into is null
+    select asked, id from up where merged_into is null
     union
-    select c.id from person p cross join lateral (select id from contact where merged_into = p.id offset 0) c
+    select p.asked, c.id from person p cross join lateral (select id from contact where merged_into = p.id offset 0) c
 )
-select c.id, c.erased_at, e.kind, e.source, e.at, e.evidence is not null as has_evidence
+select p.asked, c.id, c.erased_at, e.kind, e.source, e.at, e.evidence is not null as has_evidence, {IS_OVER} as is_over
 from person p cross join lateral (select * from contact where id = p.id offset 0) c
 left join lateral (
     select a.type, a.match_key, a.is_proved or a.is_declared and not exists (
@@ -215,15 +218,16 @@ left join lateral (
 order by e.id"""
 
 
-async def find_tracking(conn: Connection, contact_id: UUID) -> dict[UUID, list[ConsentEvent]] | None:
-    """What was said of tracking, for each contact that is part of this one's profile; None: there is no such contact,
-    or it was erased.
+async def list_tracking(conn: Connection, contact_ids: Collection[UUID]) -> dict[UUID, dict[UUID, list[ConsentEvent]]]:
+    """What was said of tracking, for each contact that is part of the profile of each of these; those that there are
+    not, or that were erased, are left out.
     """
-    people: dict[UUID, list[ConsentEvent]] = {}
-    for row in await conn.fetch(TRACKING_SQL, contact_id):
+    found: dict[UUID, dict[UUID, list[ConsentEvent]]] = {}
+    erased = set()
+    for row in await conn.fetch(TRACKING_SQL, list(contact_ids)) if contact_ids else ():
         if row["erased_at"]:
-            return None
-        said = people.setdefault(row["id"], [])
+            erased.add(row["asked"])
+        said = found.setdefault(row["asked"], {}).setdefault(row["id"], [])
         if row["kind"]:
-            said.append(ConsentEvent(row["kind"], None, row["source"], row["at"], row["has_evidence"]))
-    return people or None
+            said.append(ConsentEvent(row["kind"], None, row["source"], row["at"], row["has_evidence"], row["is_over"]))
+    return {asked: people for asked, people in found.items() if asked not in erased}

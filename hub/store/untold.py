@@ -27,8 +27,9 @@ async def try_lock(conn: Connection) -> bool:
     return is_mine
 
 
-# The ids of clicks are in the order of their time. Of one that retention has dropped, or of a link that is gone, the
-# rest is missing. The links of somebody who was erased go on, without them (is_erased).
+# Rows are looked up one by one: a hash join would read all clicks of the day. The ids of clicks are in the order of
+# their time. Of one that retention has dropped, or of a link that is gone, the rest is missing. The links of somebody
+# who was erased go on, without them (is_erased).
 TAKE_UNTOLD_SQL = """
 with taken as (
     delete from click_untold where click_id in (select click_id from click_untold order by click_id limit $1)
@@ -38,10 +39,10 @@ select t.click_id, t.at, c.kind, c.opted_out, l.id as link_id, l.target, l.place
        l.channel_id, l.conversation_id, l.message_id, l.contact_id, l.created_at,
        p.erased_at is not null as is_erased
 from taken t
-left join click c on c.id = t.click_id and c.at = t.at
-left join tracked_link l on l.id = t.link_id
-left join conversation v on v.id = l.conversation_id
-left join contact p on p.id = v.contact_id
+left join lateral (select * from click where id = t.click_id and at = t.at offset 0) c on true
+left join lateral (select * from tracked_link where id = t.link_id offset 0) l on true
+left join lateral (select * from conversation where id = l.conversation_id offset 0) v on true
+left join lateral (select * from contact where id = v.contact_id offset 0) p on true
 order by t.click_id"""
 
 

@@ -14,7 +14,7 @@ from hub.domain.errors import Unavailable
 from hub.domain.events import Event
 from hub.domain.tracking import ConsentMode
 from hub.store import untold
-from hub.store.pool import Database, Dedicated, TryAgain
+from hub.store.pool import Database, TryAgain
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ LOOK: Final = 0.25
 """Seconds between looks for clicks that are untold: one look-up in an index. Being notified would have all processes
 that store clicks wait for each other when they commit.
 """
-TOGETHER: Final = 1000
+TOGETHER: Final = 500
 """Clicks told in one transaction."""
 
 TOLD = Counter("partyline_clicks_told", "Clicks of people that services were told of, or that nobody may hear of")
@@ -37,41 +37,26 @@ class Teller:
         self._database = database
         self._publish = publish
         self._mode = mode
-        self._link: Dedicated | None = None
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        try:
-            while True:
-                with suppress(Unavailable):  # what is untold stays so
-                    await self.tell()
-                await asyncio.sleep(LOOK)
-        finally:
-            await self._hang_up()
+        while True:
+            with suppress(Unavailable):  # what is untold stays so
+                await self.tell()
+            await asyncio.sleep(LOOK)
 
     async def tell(self) -> None:
         """Tell of all there is to tell, unless another process is at it. Raises `Unavailable`."""
         async with self._database.reading() as conn:
             is_left = await untold.is_any(conn)
-        try:
-            while is_left:
-                told = await self._tell_some()
-                is_left = told is not None and told.clicks == TOGETHER
-        except Unavailable:
-            await self._hang_up()
-            raise
-
-    async def _hang_up(self) -> None:
-        link, self._link = self._link, None
-        if link:
-            await link.close()
+        while is_left:
+            told = await self._tell_some()
+            is_left = told is not None and told.clicks == TOGETHER
 
     async def _tell_some(self) -> Told | None:
         """One batch; None where another process tells, or was in the way."""
         try:
-            # It looks rows up by index, where the pool's would read all clicks of the day.
-            self._link = self._link or await self._database.dedicated()
-            async with self._link.transaction() as conn:
+            async with self._database.transaction() as conn:
                 told = await tell_clicks(conn, TOGETHER, self._mode, datetime.now(UTC))
         except TryAgain:
             return None

@@ -15,6 +15,7 @@ import pytest_asyncio
 from providers.simulator import Person, StatusPlan
 from tests.support.database import Server
 from tests.support.scenes import FOREIGN, PROFILES, SETTINGS, Shop, email, page, phone
+from tests.support.talk import writes
 from tests.support.web import GO
 from tests.support.world import NUMBER, World, world
 
@@ -511,6 +512,27 @@ async def test_i3_a_purchase_with_another_number_replaces_it(shop: Shop, consent
     campaign = await shop.campaign(new)
     assert campaign.status == (202 if consents else 409), campaign
     assert (await shop.campaign(old)).json["code"] == "no_consent"
+
+
+async def test_i3_a_number_that_was_given_up_can_be_agreed_to_again(shop: Shop) -> None:
+    mail, old, new = email(), phone(), phone()
+    for number in (old, new, old):
+        await shop.declares(email=mail, phone=number, consents=["sms"])
+    assert (await shop.consent("sms", old), await shop.consent("sms", new)) == ("granted", "revoked")
+    await shop.agrees(new, "granted", "sms")  # whoever has it now
+    assert await shop.consent("sms", new) == "granted"
+
+
+async def test_i3_whoever_has_a_given_up_number_now_can_be_answered(shop: Shop) -> None:
+    mail, old = email(), phone()
+    await shop.declares(email=mail, phone=old, consents=["sms"])
+    await shop.declares(email=mail, phone=phone())
+    assert (await shop.campaign(old)).json["code"] == "no_consent"
+    assert await shop.consent("sms", old) == "revoked"
+    customer = shop.customer(old, "sms")
+    conversation = await writes(customer, shop.crm, text=f"Hello from {old}")
+    assert (await shop.crm.reply(conversation, "Hello")).status == 202
+    assert await shop.consent("sms", old) == "unknown"
 
 
 @pytest.mark.parametrize("number", ["12", "+49 15", "not a number", "+999123456789", "+491511234567890123"])

@@ -130,7 +130,7 @@ class Twin:
         consents = self.rng.sample(media, choose([0, 0, 1, 2]))
         here = self.world.declare(visitor, by=by, email=email, phone=phone, consents=consents)
         addresses = read_declared(email, phone, "DE", consents)
-        there = await declare(self.conn, Declaration(by, self.world.now, *addresses, consents), visitor)
+        there = await declare(self.conn, Declaration(by, self.world.now, *addresses, consents), visitor, mode="off")
         assert (there.rule, there.is_new) == (here.rule, any(isinstance(c, i.Create) for c in here.changes))
         assert [note for note in there.notes if note not in {"revoked", "over_limit"}] == [*dict.fromkeys(here.notes)]
         if there.is_new:
@@ -231,7 +231,7 @@ async def test_what_the_hub_itself_suggests_outlives_operations_that_suggest_it_
 
         async def declares() -> UUID:
             said = read_declared(EMAILS[0], PHONES[0], "DE")
-            done = (await declare(conn, Declaration("service", twin.world.now, *said), None)).op_id
+            done = (await declare(conn, Declaration("service", twin.world.now, *said), None, mode="off")).op_id
             assert done
             return done
 
@@ -255,7 +255,7 @@ async def test_what_only_a_browser_said_is_not_proper_after_an_operation_is_undo
         await contacts.add_merge_candidates(conn, [(new_id(), *sorted(twin.ids), "declared_address", False)])
         before = await state(conn)
         said = read_declared(EMAILS[0], PHONES[0], "DE")
-        done = await declare(conn, Declaration("service", twin.world.now, *said), None)
+        done = await declare(conn, Declaration("service", twin.world.now, *said), None, mode="off")
         assert await conn.fetchval("select is_proper from merge_candidate")
         assert done.op_id
         await undo(conn, OPERATOR, done.op_id, twin.world.now)

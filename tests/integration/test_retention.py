@@ -815,9 +815,9 @@ async def test_h6_what_browsers_left_behind_is_forgotten_but_not_who_was_somebod
     monkeypatch.setattr(stale_visits, "PRUNE_BATCH", 10)
     await bench.conn.execute("""
         insert into page_receipt (receipt_hash, visitor_id, is_key, is_returning, kind, session, started_at,
-                                  received_at, opted_out)
+                                  received_at)
         select n::text::bytea, gen_random_uuid(), false, true, 'load', 's', now(),
-               now() - case when n <= 25 then interval '25 hours' else interval '23 hours' end, false
+               now() - case when n <= 25 then interval '25 hours' else interval '23 hours' end
         from generate_series(1, 30) n;
         insert into used_token select n::text::bytea, now() + case when n <= 25 then '-1 s' else interval '1 min' end
         from generate_series(1, 30) n;

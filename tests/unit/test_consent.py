@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hub.actions.consent_book import subject_of, wish_in
 from hub.domain.addresses import Address
-from hub.domain.consent import NOTHING_SAID, ConsentEvent, changes_anything, fold, may_be_tracked
+from hub.domain.consent import NOTHING_SAID, ConsentEvent, changes_anything, fold, fold_addresses, may_be_tracked
 from hub.domain.keywords import keyword_in, keyword_of
 from hub.store.contacts import Contact
 
@@ -86,6 +86,17 @@ TABLE = [
     (["pending browser", "granted service"], "granted granted granted"),
     (["pending browser", "stop@A", "start@A"], "unknown revoked revoked"),
     (["stop@A", "start@A", "pending browser"], "pending revoked revoked"),
+    # A number that was given up is revoked until somebody agrees to be written to at it; what was refused stays so.
+    (["granted service", "replaced service"], "revoked revoked revoked"),
+    (["replaced service", "granted service"], "granted granted granted"),
+    (["replaced service", "granted@A service"], "granted revoked revoked"),
+    (["replaced service", "start@A"], "unknown revoked revoked"),
+    (["replaced service", "pending browser"], "revoked revoked revoked"),
+    (["granted service", "replaced service", "start@A"], "unknown revoked revoked"),
+    (["stop@A", "replaced service", "granted service"], "revoked revoked revoked"),
+    (["revoked service", "replaced service", "granted service"], "revoked revoked revoked"),
+    (["replaced service", "revoked service", "granted service"], "revoked revoked revoked"),
+    (["replaced service", "stop@A", "granted operator!"], "granted granted granted"),
     # WhatsApp's own switch is about templates only.
     (["marketing_stop@A"], "unknown unknown unknown"),
     (["granted service", "marketing_stop@A"], "granted granted granted"),
@@ -139,10 +150,20 @@ def test_e5_what_changes_nothing_is_not_written(before: list[str], new: str, is_
     assert changes_anything(ledger(*before), ledger(new)[0]) is is_change
 
 
+def test_i3_a_number_given_up_stays_so_whatever_is_said_of_another() -> None:
+    given_up, agreed = ledger("granted service", "replaced service"), ledger("granted service")
+    together = [*(("old", event) for event in given_up), *(("new", event) for event in agreed)]
+    assert fold_addresses(together, A).status == "revoked"
+    assert fold_addresses(together[2:], A).status == "granted"
+    assert fold_addresses([*together, ("old", agreed[0])], A).status == "granted"
+    assert fold_addresses([("new", event) for event in ledger("stop@A")] + together, A).status == "revoked"
+    assert fold_addresses([], A) == NOTHING_SAID
+
+
 NUMBERS = st.sampled_from([A, B, None])
 EVENTS = st.builds(
     ConsentEvent,
-    st.sampled_from(["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending"]),
+    st.sampled_from(["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending", "replaced"]),
     NUMBERS,
     st.sampled_from(["customer", "service", "operator", "provider", "site", "browser"]),
     st.just(START),

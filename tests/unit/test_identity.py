@@ -799,7 +799,7 @@ class History:
                 self.judge()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(STEP, max_size=40))
 def test_any_history_keeps_the_rules_and_undone_in_reverse_is_as_at_first(steps: list[tuple[Any, ...]]) -> None:
     history = History()

@@ -159,7 +159,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(STEPS, min_size=10, max_size=80), st.integers(0, 2**16))
 def test_g2_nothing_is_lost_and_order_holds_whatever_happens(steps: list[tuple[object, ...]], seed: int) -> None:
     machine = Machine(seed)
