@@ -122,7 +122,7 @@ async def _view(
 
 
 def _is_full(row: Record, viewer: UUID | None, policies: PolicyBook) -> bool:
-    return may_see_content(policies, row["channel_id"], viewer, row["service_id"], row["created_at"])
+    return may_see_content(policies, row["channel_id"], viewer, row["service_id"], row["written_at"])
 
 
 def _describe(row: Record, numbers: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:

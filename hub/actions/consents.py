@@ -11,7 +11,7 @@ from hub.actions.announce import Place
 from hub.actions.consent_book import ConsentBook, Said, Subject, Wish
 from hub.actions.tell_profile import profile_drafts
 from hub.domain.addresses import Address
-from hub.domain.consent import MESSAGE_MEDIA, Consent, fold_addresses, may_be_tracked, refuses_tracking
+from hub.domain.consent import MESSAGE_MEDIA, Consent, ConsentEvent, fold_addresses, may_be_tracked, refuses_tracking
 from hub.domain.errors import Conflict, Invalid, NotFound
 from hub.domain.events import Event, EventDraft
 from hub.domain.ids import public_id
@@ -62,6 +62,17 @@ async def refuses_to_be_tracked(conn: Connection, contact_id: UUID, mode: Consen
     """Whether a contact has said no to being tracked, whatever it said elsewhere; erased ones have."""
     people = (await consents.list_tracking(conn, [contact_id])).get(contact_id)
     return people is None or refuses_tracking(people.values(), mode)
+
+
+async def is_tracking_refused(
+    conn: Connection, addresses: Collection[Address], agreed: Collection[Address], mode: ConsentMode
+) -> bool:
+    """Whether somebody has said no to being tracked under one of these addresses; `agreed`: where they say yes."""
+    asked = set(map(address_key, addresses)) - set(map(address_key, agreed))
+    said: dict[consents.NameKey, list[ConsentEvent]] = {}
+    for name, event in await consents.find(conn, sorted(("tracking", *key) for key in asked)):
+        said.setdefault(name, []).append(event)
+    return refuses_tracking(said.values(), mode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import orjson
 from hub.actions import describe
 from hub.actions.announce import Place, channel_event
 from hub.actions.report_status import Report, StatusBook
-from hub.actions.view_contact import find_person
+from hub.actions.view_contact import find_person, own_addresses
 from hub.domain.addresses import Address
 from hub.domain.consent import CONSENT_MEDIA, ConsentEvent
 from hub.domain.erasing import contact_view, erase_answer, erase_event, refusals, traces
@@ -66,10 +66,10 @@ async def erase_contact(conn: Connection, contact_id: UUID, actor: str, now: dat
     states = await _lock(conn, scene)
     addresses = await erasing.list_addresses(conn, scene.contacts)
     hearers = await profile_reach.list_hearers(conn, scene.contacts)
-    refused = await _find_refused(conn, scene, addresses)
+    refused = await _find_refused(conn, scene)
     waiting = await erasing.take_waiting(conn, list(states))
     files = await erasing.drop_media(conn, await erasing.forget_messages(conn, list(states)))
-    await _forget_copies(conn, scene, states, [address for address, _ in addresses])
+    await _forget_copies(conn, scene, states, addresses)
     await erasing.forget_web(conn, scene.contacts)
     await erasing.forget_person(conn, scene.contacts, now)
     await erasing.forget_consents(conn, *refused)
@@ -95,14 +95,14 @@ async def _lock(conn: Connection, scene: _Scene) -> dict[UUID, ConversationState
     conversations, which nobody adds to any more: who finds or makes one locks the contact before.
     """
     await erasing.lock_operations(conn, scene.contacts)
-    addresses = [address for address, _ in await erasing.list_addresses(conn, scene.contacts)]
+    addresses = await erasing.list_addresses(conn, scene.contacts)
     await identity_locks.lock_addresses(conn, addresses)
     await identity_locks.lock_visitors(conn, scene.visitors)
     names = {consents.name_key(medium, address) for medium in CONSENT_MEDIA for address in addresses}
     await consents.lock(conn, names, ())
     await identity_locks.lock_links(conn, await erasing.list_links(conn, scene.contacts))
     await identity_locks.lock_contacts(conn, scene.contacts)
-    if await _look(conn, scene.root) != scene:
+    if await _look(conn, scene.root) != scene or not await erasing.lock_new_operations(conn, scene.contacts):
         raise TryAgain("the profile to be erased has changed")
     return await conversations.lock(conn, await erasing.list_conversations(conn, scene.contacts))
 
@@ -112,19 +112,17 @@ async def _lock(conn: Connection, scene: _Scene) -> dict[UUID, ConversationState
 _Refused = tuple[list[Address], list[tuple[str, Address, int | None, str]]]
 
 
-async def _find_refused(conn: Connection, scene: _Scene, addresses: Sequence[tuple[Address, bool]]) -> _Refused:
-    """The addresses whose ledgers are the customer's own, not somebody else's who has the address, too; and what is
-    refused by them.
+async def _find_refused(conn: Connection, scene: _Scene) -> _Refused:
+    """The addresses whose ledgers are the customer's own, not somebody else's who has the address, too, or by now; and
+    what is refused by them.
     """
-    own = []
-    for address, is_current in addresses:
-        owner = await contact_views.find_owner(conn, address) if is_current else None
-        if is_current and (owner is None or owner in scene.contacts):
-            own.append(address)
+    own = await own_addresses(conn, scene.contacts)
     ledgers: dict[tuple[str, str, str], list[ConsentEvent]] = {}
     by_key: dict[tuple[str, str], Address] = {(address.type, address.match_key): address for address in own}
     for row in await contact_views.list_consents(conn, list(by_key)):
-        event = ConsentEvent(row["kind"], row["number_id"], row["source"], row["at"], row["has_evidence"])
+        event = ConsentEvent(
+            row["kind"], row["number_id"], row["source"], row["at"], row["has_evidence"], row["is_over"]
+        )
         ledgers.setdefault((row["medium"], row["type"], row["match_key"]), []).append(event)
     kept: list[tuple[str, Address, int | None, str]] = []
     for (medium, kind, key), events in ledgers.items():

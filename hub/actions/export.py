@@ -5,12 +5,20 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
-
 from hub.actions.look import describe_messages
 from hub.actions.timeline import click_view
-from hub.actions.view_contact import Looker, external_view, find_person, trait_view, view_contact, visit_view
+from hub.actions.view_contact import (
+    Looker,
+    external_view,
+    find_person,
+    own_addresses,
+    trait_view,
+    view_contact,
+    visit_view,
+)
+from hub.actions.view_identity import operation_view
 from hub.domain.ids import public_id
+from hub.domain.profiles import address_key
 from hub.domain.timeline import mark, unmark
 from hub.store import audit, contact_views, identity_ops, messages, web_timeline
 from hub.store.pool import Connection, Record
@@ -23,7 +31,7 @@ async def export_contact(
     conn: Connection, looker: Looker, contact_id: UUID, actor: str, now: datetime
 ) -> dict[str, Any]:
     """Everything: the profile, what was said of consent, messages in full, visits, clicks, links, and the operations
-    that made the profile what it is. An audit row tells of it. Raises `NotFound`.
+    that made the profile what it is, without what these did to others. An audit row tells of it. Raises `NotFound`.
     """
     ids = (await find_person(conn, contact_id, None)).ids
     view = await view_contact(conn, looker, contact_id)
@@ -39,7 +47,9 @@ async def export_contact(
         ],
         "clicks": [click_view(row, is_target_shown=True) for row in await _all(conn, ids, web_timeline.list_clicks)],
         "links": [_link(row) for row in await contact_views.list_sent_links(conn, ids)],
-        "operations": [_operation(row) for row in await identity_ops.list_of_contacts(conn, ids, _ALL, _ALL)],
+        "operations": [
+            operation_view(row, set(ids)) for row in await identity_ops.list_of_contacts(conn, ids, _ALL, _ALL)
+        ],
     }
 
 
@@ -54,8 +64,8 @@ async def export_own(conn: Connection, contact_id: UUID, service_id: UUID) -> di
 
 
 async def _consents(conn: Connection, ids: Sequence[UUID]) -> list[dict[str, Any]]:
-    addresses = await contact_views.list_addresses(conn, ids)
-    values = {(row["type"], row["match_key"]): row["value"] for row in reversed(addresses)}
+    own = await own_addresses(conn, ids)
+    values = {address_key(address): address.value for address in reversed(own)}
     return [
         {
             "medium": row["medium"],
@@ -105,18 +115,4 @@ def _link(row: Record) -> dict[str, Any]:
         "message_id": public_id("msg", row["message_id"]) if row["message_id"] else None,
         "campaign": row["campaign"],
         "created_at": row["created_at"],
-    }
-
-
-def _operation(row: Record) -> dict[str, Any]:
-    return {
-        "id": public_id("op", row["id"]),
-        "kind": row["kind"],
-        "source": row["source"],
-        "rule": row["rule"],
-        "service": public_id("svc", row["service_id"]) if row["service_id"] else None,
-        "visitor_id": public_id("vis", row["visitor_id"]) if row["visitor_id"] else None,
-        "changes": orjson.Fragment(row["changes"]),
-        "at": row["at"],
-        "undone_at": row["undone_at"],
     }

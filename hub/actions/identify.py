@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from hub.actions import identity_events
-from hub.actions.consents import refuses_to_be_tracked
+from hub.actions.consents import is_tracking_refused, refuses_to_be_tracked
 from hub.actions.identity_consents import SOURCES, Telling, Voice, owners_of, telling
 from hub.actions.identity_facts import Naming, lock_facts
 from hub.actions.ledger import Entry, record
@@ -18,14 +18,16 @@ from hub.actions.merge import merge_by_switch
 from hub.domain import identity
 from hub.domain.bindings import Bind, Flag, Raise
 from hub.domain.events import EventDraft
-from hub.domain.identity import Change, Consent, Create, Decision, Suggest
+from hub.domain.identity import Change, Consent, Create, Decision, Fill, Suggest
 from hub.domain.profiles import Declaration, DeclarationFacts, Standing, address_key
 from hub.domain.tracking import ConsentMode
 from hub.store import identities
 from hub.store.pool import Connection
 
 Also = Callable[[Connection, UUID], Awaitable[list[str]]]
-"""Writes whatever else is said of the contact; gives the names of what changed, for `profile.updated`."""
+"""Writes whatever else is said, of the very contact that it is said of, so that undoing a merge leaves it there; gives
+the names of what changed, for `profile.updated`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,11 @@ async def declare(
     told = await Telling.open(conn, changes, owners_of(changes, _owners(facts)))
     entry = Entry("declaration", declaration.by, decision.rule, at, service_id, visitor_id, decision.contact_id)
     op_id = await record(conn, entry, changes)
-    contact_id = decision.contact_id
+    contact_id, part_id = decision.contact_id, decision.part_id or decision.contact_id
     changed = identity_events.readdressed(changes)
     if service_id:
-        await identities.know(conn, contact_id, service_id)
-    if also and (more := await also(conn, contact_id)):
+        await identities.know(conn, part_id, service_id)
+    if also and (more := await also(conn, part_id)):
         changed.setdefault(contact_id, []).extend(more)
     drafts = await identity_events.identified(conn, contact_id, decision.rule, changes, at)
     drafts += await identity_events.updated(conn, changed, decision.rule, op_id, at)
@@ -96,7 +98,7 @@ async def _decide(
     kept, is_refused = await telling(conn, consents, source, facts.declaration.at)
     changes = tuple(c for c in decision.changes if not isinstance(c, Consent) or c in kept)
     notes = [*dict.fromkeys(decision.notes)]
-    if await _is_refused(conn, decision, mode):
+    if await _is_refused(conn, decision, kept, mode):
         changes = tuple(change for change in changes if not isinstance(change, Bind | Raise))
         notes.append("refused")
     notes += ["revoked"] if is_refused else []
@@ -104,11 +106,18 @@ async def _decide(
     return decision, changes, tuple(notes)
 
 
-async def _is_refused(conn: Connection, decision: Decision, mode: ConsentMode) -> bool:
-    """Whether a visitor would be bound to somebody who has said no to that."""
+async def _is_refused(conn: Connection, decision: Decision, agreed: Sequence[Consent], mode: ConsentMode) -> bool:
+    """Whether a visitor would be bound to somebody who has said no to that: before, or under an address that turns out
+    to be theirs. `agreed`: what is said of consent at the same time.
+    """
+    if not any(isinstance(change, Bind | Raise) for change in decision.changes):
+        return False
     is_new = any(isinstance(change, Create) for change in decision.changes)
-    is_binding = any(isinstance(change, Bind | Raise) for change in decision.changes)
-    return is_binding and not is_new and await refuses_to_be_tracked(conn, decision.contact_id, mode)
+    filled = [change.address for change in decision.changes if isinstance(change, Fill)]
+    granted = [change.address for change in agreed if change.medium == "tracking" and change.kind == "granted"]
+    if await is_tracking_refused(conn, filled, granted, mode):
+        return True
+    return not is_new and await refuses_to_be_tracked(conn, decision.contact_id, mode)
 
 
 def _owners(facts: DeclarationFacts) -> dict[tuple[str, str], UUID]:

@@ -95,11 +95,11 @@ def _read(said: Said, region: str | None) -> tuple[Address | None, Address | Non
 
 async def _write(conn: Connection, service_id: UUID, contact_id: UUID, said: Said) -> list[str]:
     """What the service says besides addresses; gives what changed."""
-    parts = await profiles.list_parts(conn, contact_id)
+    parts = await profiles.list_parts(conn, (await profiles.read_roots(conn, [contact_id]))[contact_id])
     changed = []
     if said.external_id and await _call_it(conn, service_id, said.external_id, contact_id, parts, said.is_proved):
         changed.append("external_ids")
-    if said.name and await identities.name(conn, contact_id, said.name):
+    if said.name and await identities.name(conn, contact_id, parts, said.name):
         changed.append("name")
     if said.traits and await identities.put_traits(conn, contact_id, parts, service_id, said.traits):
         changed.append("traits")

@@ -136,6 +136,8 @@ def owners_of(changes: Iterable[Change | Merge], known: Mapping[tuple[str, str],
         match change:
             case Fill():
                 owners[address_key(change.address)] = change.contact_id
+            case Confirm():
+                owners[address_key(change.slot.address)] = change.slot.contact_id
             case Remove() if change.reason == "I3":
                 owners[address_key(change.slot.address)] = change.slot.contact_id
     return owners

@@ -1,10 +1,11 @@
 """Verb: tell services of clicks on tracked links, each click once (rules C1, H5, K2).
 
 Whom a click is told of: where a link identifies, the event is one of the conversation it was sent in; where it does
-not, or the browser or the contact has refused to be tracked, nothing in it names the recipient.
+not, or the browser or the contact has refused to be tracked, nothing in it names the recipient. Nor does it where who
+made a link by itself may not know of the contact it was for: somebody else does, and so it is personal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -33,10 +34,13 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class _Hall:
-    """Who is there to hear: contacts that are not erased, their conversations, channels and their services."""
+    """Who is there to hear: contacts that are not erased, their conversations, channels and their services. `known`:
+    the contacts that makers of links by themselves may know of, each with the service.
+    """
 
     people: Mapping[UUID, Contact]
     tracked: frozenset[UUID]
+    known: Collection[tuple[UUID, UUID]]
     states: Mapping[UUID, ConversationState]
     hearers: Mapping[UUID, Record]
     homes: Mapping[UUID, Record]
@@ -66,7 +70,8 @@ async def _assemble(conn: Connection, rows: list[Record], mode: ConsentMode) -> 
     states = await conversations.lock(conn, {row["conversation_id"] for row in named if row["conversation_id"]})
     shown = {state.contact_id for state in states.values()}
     people = await contacts.list_contacts(conn, alive | shown)
-    return _Hall(people, frozenset(tracked), states, hearers, homes)
+    known = await untold.list_knowing(conn, {(row["contact_id"], row["service_id"]) for row in named if _is_loose(row)})
+    return _Hall(people, frozenset(tracked), known, states, hearers, homes)
 
 
 def _is_loose(row: Record) -> bool:
@@ -91,19 +96,24 @@ def _draft(row: Record, hall: _Hall, now: datetime) -> EventDraft | None:
         audience = home["services"] if home else []
     if home is None:
         return None
-    is_named = contact_id in hall.tracked and _identifies(row)
+    is_named = _is_named(row, hall)
     state = hall.states.get(row["conversation_id"]) if is_named else None
     data = _data(row, is_named=is_named)
     if state is not None:
         return describe.conversation_event(
-            "link.clicked", state, hall.people[state.contact_id], now, audience=audience, written_at=row["created_at"],
+            "link.clicked", state, hall.people[state.contact_id], now, audience=audience, written_at=row["written_at"],
             message_id=row["message_id"], author_service_id=row["service_id"], **data,
         )  # fmt: skip
     if is_named:
         data["contact"] = describe.contact(hall.people[contact_id])
     place = Place(home["number_id"], home["e164"], home["channel_id"])
     draft = channel_event("link.clicked", place, now, audience=audience, **data)
-    return replace(draft, author_service_id=row["service_id"], written_at=row["created_at"])
+    return replace(draft, author_service_id=row["service_id"], written_at=row["written_at"])
+
+
+def _is_named(row: Record, hall: _Hall) -> bool:
+    is_known = not _is_loose(row) or (row["contact_id"], row["service_id"]) in hall.known
+    return row["contact_id"] in hall.tracked and is_known and _identifies(row)
 
 
 def _data(row: Record, *, is_named: bool) -> dict[str, Any]:

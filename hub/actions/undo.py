@@ -40,7 +40,7 @@ async def undo(conn: Connection, manager: Manager, op_id: UUID, now: datetime) -
     """
     op = await _lock_op(conn, manager, op_id)
     people = await _people(conn, op)
-    await _check_may(conn, manager, people)
+    await _check_may(conn, manager, op, people)
     await _lock(conn, op, people)
     later = await identity_ops.list_later(conn, op.position)
     # An erasure takes the changes away of what was done to its contact: nobody can tell what rests on what any more.
@@ -86,14 +86,23 @@ async def _people(conn: Connection, op: OpRow) -> set[UUID]:
     return named | {part for parts in (await profiles.read_parts(conn, roots)).values() for part in parts}
 
 
-async def _check_may(conn: Connection, manager: Manager, people: set[UUID]) -> None:
+async def _check_may(conn: Connection, manager: Manager, op: OpRow, people: set[UUID]) -> None:
     parents = await profiles.list_parents(conn, people)
-    if not merging.may_manage(parents, manager.who, manager.service_id):
+    is_parent = merging.may_manage(parents, manager.who, manager.service_id)
+    if not is_parent or (manager.service_id and not await _knows_all(conn, manager.service_id, op)):
         raise Forbidden(
-            "What was done to contacts is undone by the operator, or by the parent of every channel they write on"
-            " (rule H5): ask one of them.",
+            "What was done to contacts is undone by the operator, or by the parent of every channel they write on, if"
+            " it may know all of them (rule H5): ask one of them.",
             code="merge_not_allowed",
         )
+
+
+async def _knows_all(conn: Connection, service_id: UUID, op: OpRow) -> bool:
+    for contact_id in op.contact_ids:
+        person = await contact_views.list_person(conn, contact_id)
+        if not await contact_views.may_see(conn, service_id, [row["id"] for row in person]):
+            return False
+    return True
 
 
 async def _lock(conn: Connection, op: OpRow, people: set[UUID]) -> None:

@@ -1,6 +1,6 @@
 """Reading: contacts as whole profiles, and visitors, for those who may know of them (rule H5)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -15,8 +15,9 @@ from hub.domain.consent import ConsentEvent, fold
 from hub.domain.declared import parse_email, parse_phone
 from hub.domain.errors import Invalid, NotFound
 from hub.domain.ids import public_id
+from hub.domain.profiles import address_key
 from hub.domain.tracking import ConsentMode
-from hub.store import contact_views
+from hub.store import contact_views, erasing
 from hub.store.pool import Connection, Record
 
 MOST_FOUND: Final = 20
@@ -78,6 +79,18 @@ async def find_person(conn: Connection, contact_id: UUID, service_id: UUID | Non
     return person
 
 
+async def own_addresses(conn: Connection, contact_ids: Collection[UUID]) -> list[Address]:
+    """Every address that these contacts have or had, but for those that are somebody else's: what was said of such a
+    one is the other's affair, whoever had it before or typed it into a browser.
+    """
+    own = []
+    for address in await erasing.list_addresses(conn, contact_ids):
+        owner = await contact_views.find_owner(conn, address)
+        if owner is None or owner in contact_ids:
+            own.append(address)
+    return own
+
+
 async def find_contacts(conn: Connection, looker: Looker, address: Address) -> list[dict[str, Any]]:
     """Every profile in reach that has this address, its owner first."""
     owner = await contact_views.find_owner(conn, address)
@@ -120,13 +133,13 @@ async def view_contact(conn: Connection, looker: Looker, contact_id: UUID) -> di
         "erased_at": root["erased_at"],
         "merged": [_merged_view(row) for row in person.rows[1:]],
         "addresses": [_address_view(row) for row in addresses],
-        "consents": await _view_consents(conn, addresses),
+        "consents": await _view_consents(conn, addresses, await own_addresses(conn, ids)),
         "tracked": await may_track(conn, contact_id, looker.mode),
         "traits": [trait_view(row) for row in await contact_views.list_traits(conn, ids, looker.service_id)],
         "external_ids": [external_view(row) for row in await contact_views.list_external(conn, ids, looker.service_id)],
         "bindings": [binding_view(row) for row in bindings],
         "flags": [_flag_view(row) for row in await contact_views.list_flags(conn, ids, visitors)],
-        "candidates": [_candidate_view(row, ids) for row in await contact_views.list_candidates(conn, ids)],
+        "candidates": await _view_candidates(conn, looker.service_id, ids),
     }
 
 
@@ -194,8 +207,15 @@ def _flag_view(row: Record) -> dict[str, Any]:
     return {"subject": subject, "reason": row["reason"], "since": row["since"]}
 
 
-def _candidate_view(row: Record, ids: Collection[UUID]) -> dict[str, Any]:
-    other = row["other_contact_id"] if row["contact_id"] in ids else row["contact_id"]
+async def _view_candidates(conn: Connection, service_id: UUID | None, ids: Collection[UUID]) -> list[dict[str, Any]]:
+    """Who may be the same person: of those that the viewer may know, too."""
+    rows = await contact_views.list_candidates(conn, ids)
+    others = [row["other_contact_id"] if row["contact_id"] in ids else row["contact_id"] for row in rows]
+    seen = set(others) if service_id is None else await _reached(conn, service_id, others)
+    return [_candidate_view(row, other) for row, other in zip(rows, others, strict=True) if other in seen]
+
+
+def _candidate_view(row: Record, other: UUID) -> dict[str, Any]:
     return {
         "id": public_id("mrg", row["id"]),
         "contact_id": public_id("con", other),
@@ -204,12 +224,13 @@ def _candidate_view(row: Record, ids: Collection[UUID]) -> dict[str, Any]:
     }
 
 
-Ledgers = Mapping[tuple[str, str, str], Sequence[Record]]
-
-
-async def _view_consents(conn: Connection, addresses: Sequence[Record]) -> list[dict[str, Any]]:
+async def _view_consents(
+    conn: Connection, addresses: Sequence[Record], own: Collection[Address]
+) -> list[dict[str, Any]]:
     """What holds for each address by itself: in general, and on numbers of which something else was said."""
+    keys = set(map(address_key, own))
     values = {(row["type"], row["match_key"]): row["value"] for row in reversed(addresses)}
+    values = {key: value for key, value in values.items() if key in keys}
     ledgers: dict[tuple[str, str, str], list[Record]] = {}
     for row in await contact_views.list_consents(conn, list(values)):
         ledgers.setdefault((row["medium"], row["type"], row["match_key"]), []).append(row)
@@ -221,7 +242,9 @@ async def _view_consents(conn: Connection, addresses: Sequence[Record]) -> list[
 
 
 def _standings(rows: Sequence[Record]) -> list[dict[str, Any]]:
-    events = [ConsentEvent(r["kind"], r["number_id"], r["source"], r["at"], r["has_evidence"]) for r in rows]
+    events = [
+        ConsentEvent(r["kind"], r["number_id"], r["source"], r["at"], r["has_evidence"], r["is_over"]) for r in rows
+    ]
     numbers: dict[int | None, str | None] = {None: None} | {r["number_id"]: r["e164"] for r in rows}
     views = []
     for number_id, e164 in numbers.items():
@@ -236,14 +259,15 @@ def _standings(rows: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 async def view_visitor(
-    conn: Connection, looker: Looker, visitor_id: UUID, before: datetime, limit: int
+    conn: Connection, looker: Looker, visitor_id: UUID, before: tuple[datetime, UUID], limit: int
 ) -> dict[str, Any]:
     """A visitor: who it was and when, and its visits, newest first. A service is shown what concerns contacts it may
     know of, and nothing of others on the same browser. Raises `NotFound`.
     """
     found = await contact_views.find_visitor(conn, visitor_id)
     bindings = await contact_views.list_of_visitor(conn, visitor_id)
-    seen = None if looker.service_id is None else await _reached(conn, looker.service_id, bindings)
+    people = {row["contact_id"] for row in bindings}
+    seen = None if looker.service_id is None else await _reached(conn, looker.service_id, people)
     if found is None or (seen is not None and not seen):
         raise NotFound(
             "There is no such visitor that was bound to a contact this service may know of (rule H5): take a visitor's"
@@ -257,13 +281,14 @@ async def view_visitor(
         "bindings": [binding_view(row) for row in bindings if seen is None or row["contact_id"] in seen],
         "flags": [_flag_view(row) for row in await contact_views.list_flags(conn, (), [visitor_id])],
         "visits": [_visit_view(row) for row in visits],
-        "next": visits[-1]["at"] if len(visits) == limit else None,
+        "next": (visits[-1]["at"], visits[-1]["id"]) if len(visits) == limit else None,
     }
 
 
-async def _reached(conn: Connection, service_id: UUID, bindings: Sequence[Record]) -> set[UUID]:
+async def _reached(conn: Connection, service_id: UUID, contact_ids: Collection[UUID]) -> set[UUID]:
+    """Those of these contacts that a service may know of."""
     seen = set()
-    for contact_id in {row["contact_id"] for row in bindings}:
+    for contact_id in set(contact_ids):
         rows = await contact_views.list_person(conn, contact_id)
         if await contact_views.may_see(conn, service_id, [row["id"] for row in rows]):
             seen.add(contact_id)

@@ -48,10 +48,11 @@ async def list_operations(
     person = await find_person(conn, contact_id, service_id)
     rows = await identity_ops.list_of_contacts(conn, person.ids, before, limit)
     seen = None if service_id is None else set(person.ids)
-    return [_operation(row, seen) for row in rows], rows[-1]["position"] if len(rows) == limit else None
+    return [operation_view(row, seen) for row in rows], rows[-1]["position"] if len(rows) == limit else None
 
 
-def _operation(row: Record, seen: Collection[UUID] | None) -> dict[str, Any]:
+def operation_view(row: Record, seen: Collection[UUID] | None) -> dict[str, Any]:
+    """An operation of the ledger; of what it did, what concerns these contacts, or (None) all."""
     service_id, is_theirs = row["service_id"], seen is None or row["contact_id"] in seen
     changes = [
         view

@@ -118,7 +118,7 @@ async def _show(conn: Connection, visit: Visit, visitor_id: UUID, load: Seen) ->
     )  # fmt: skip
     if shown.proofs:
         await landings.add_shown(conn, shown)
-        await visitors.add_twins(conn, shown.receipts)
+        await visitors.add_twins(conn, visitor_id, shown.receipts)
     return shown.proofs
 
 

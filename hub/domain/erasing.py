@@ -53,17 +53,20 @@ def erase_answer(answer: Any) -> dict[str, Any]:
 def refusals(events: Sequence[ConsentEvent]) -> list[Refusal]:
     """A ledger that holds nothing but what this one refuses: whoever is erased is not written to again.
 
-    A STOP is kept with the numbers on which START lifted it, a revocation and a marketing stop where they hold. Where
+    A STOP is kept with the numbers on which START lifted it, a revocation and a marketing stop where they hold, and
+    that a number was given up, until somebody writes from it. Where
     all but some numbers are refused otherwise, all are: that errs on the customer's side.
     """
     numbers = sorted({event.number_id for event in events if event.number_id is not None})
-    stops = [event for event in events if event.kind != "revoked"]
-    notes = [event for event in events if event.kind not in {"stop", "start"}]
+    given_up = [event for event in events if event.kind not in {"stop", "revoked"}]
+    stops = [event for event in events if event.kind not in {"revoked", "replaced"}]
+    notes = [event for event in events if event.kind not in {"stop", "start", "replaced"}]
     kept: list[Refusal] = []
     if fold(stops, None).is_revoked:
         kept.append(("stop", None))
         kept += [("start", number) for number in numbers if not fold(stops, number).is_revoked]
     kept += _where("revoked", [number for number in (None, *numbers) if fold(notes, number).is_revoked])
+    kept += _where("replaced", [number for number in (None, *numbers) if fold(given_up, number).is_revoked])
     marketing = [number for number in (None, *numbers) if fold(events, number).is_marketing_stopped]
     return kept + _where("marketing_stop", marketing)
 

@@ -113,7 +113,8 @@ Change = BindingChange | Create | Fill | Confirm | Remove | Suggest | Consent
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who it is (the profile's contact), by which rule, and what is to be written, in that order.
+    """Who it is (the profile's contact; `part_id`: the very one of its contacts that was spoken of), by which rule, and
+    what is to be written, in that order.
 
     `notes` say what was declared in vain: `not_taken`, `not_replaced`, `outranked`.
     """
@@ -122,6 +123,7 @@ class Decision:
     rule: str
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
+    part_id: UUID | None = None
 
 
 # Rules I ------------------------------------------------------------------------------------------------------------
@@ -148,7 +150,7 @@ def declare(facts: DeclarationFacts) -> Decision:
     bindings, outranked = _bind(facts, person, placed)
     suggested, consents = _suggest(facts, person, placed), _consent(facts, person, placed)
     changes = (*created, *placed, *bindings, *suggested, *consents)
-    return Decision(person.id, _rule(person, placed), changes, notes + outranked)
+    return Decision(person.id, _rule(person, placed), changes, notes + outranked, person.contact_id)
 
 
 def _rule(person: _Person, placed: Iterable[Change]) -> str:
@@ -368,8 +370,12 @@ def _agreed(declaration: Declaration, medium: str) -> list[Address]:
 
 
 def _is_theirs(facts: DeclarationFacts, person: _Person, address: Address, placed: Iterable[Change]) -> bool:
-    if any(isinstance(c, Fill) and c.address == address for c in placed):
-        return True
+    for change in placed:
+        match change:
+            case Fill() if change.address == address:
+                return True
+            case Confirm() if address_key(change.slot.address) == address_key(address):
+                return True
     return person.profile is not None and facts.holder(address) is person.profile
 
 

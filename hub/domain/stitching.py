@@ -205,8 +205,10 @@ def stitch(facts: ClickFacts) -> ClickDecision:
 
 
 def _stitch_landed(facts: ClickFacts, contact_id: UUID) -> ClickDecision:
-    crowd = (Flag("link", facts.link.id),) if facts.link_visitors >= VISITORS_PER_LINK else ()
-    is_free = facts.claimant is None and not facts.link.is_suspect and not crowd
+    # Once: a link that was passed around must not fill its contact's ledger.
+    is_crowd = facts.link_visitors >= VISITORS_PER_LINK
+    crowd = (Flag("link", facts.link.id),) if is_crowd and not facts.link.is_suspect else ()
+    is_free = facts.claimant is None and not facts.link.is_suspect and not is_crowd
     claim = (Claim(facts.link.id, facts.page.visitor_id),) if is_free else ()
     current, since = open_binding(facts.bindings), last_end(facts.bindings)
     if current and survivor(current.contact_id, facts.survivors) == survivor(contact_id, facts.survivors):

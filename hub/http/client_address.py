@@ -81,8 +81,3 @@ def _parse(text: str) -> Address | None:
 
 
 CLIENTS: Final = web.AppKey("clients", ClientAddresses)
-
-
-def client_ip(request: web.Request) -> Address:
-    """The address of a request's client, by the proxies that are configured as trusted."""
-    return request.app[CLIENTS].of(request)

@@ -1,6 +1,7 @@
 """The adapter API: customers as whole profiles, their timeline over all media and the web, and visitors (C3, H5)."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from hub.actions.view_contact import (
 )
 from hub.domain.errors import Invalid
 from hub.domain.ids import parse_id
-from hub.domain.timeline import decode, encode
+from hub.domain.timeline import decode, encode, mark, unmark
 from hub.http.auth import operator, service
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
@@ -32,6 +33,8 @@ from hub.http.schemas import limit_of, one_way, read_time
 from hub.store.pool import TryAgain
 
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
+_FIRST: Final = UUID(int=0)
+_MARK: Final = re.compile(r"[0-9]{39,57}")
 _ATTEMPTS: Final = 5
 
 
@@ -109,9 +112,15 @@ async def get_any_visitor(request: web.Request) -> web.Response:
 
 async def _get_visitor(request: web.Request, caller: Caller | None) -> web.Response:
     visitor_id, limit = parse_id("vis", request.match_info["id"]), limit_of(request)
-    before = read_time("before", request.query["before"]) if "before" in request.query else _LATEST
+    before = _place(request.query["before"]) if "before" in request.query else (_LATEST, _FIRST)
     async with request.app[CONTEXT].database.transaction() as conn:
-        return answer(await view_visitor(conn, _looker(request, caller), visitor_id, before, limit))
+        view = await view_visitor(conn, _looker(request, caller), visitor_id, before, limit)
+    return answer(view | {"next": str(mark(*view["next"])) if view["next"] else None})
+
+
+def _place(text: str) -> tuple[datetime, UUID]:
+    """Where to go on among visits: a `next`, or a time."""
+    return unmark(int(text)) if _MARK.fullmatch(text) else (read_time("before", text), _FIRST)
 
 
 async def get_timeline(request: web.Request, caller: Caller) -> web.Response:

@@ -30,6 +30,9 @@ _receipts: Final = cycle(_RECEIPTS[(start := randbelow(len(_RECEIPTS))) :] + _RE
 room for in a request, and of two tabs opened together none loses its own.
 """
 
+_UNREAD: Final = 64 * 1024
+"""Bytes that may wait for a client: as many as asyncio lets wait before a write has to."""
+
 REFUSED = Counter("partyline_link_refusals", "Requests to the link host that led nowhere", ["status"])
 
 
@@ -98,5 +101,8 @@ class Ready(web.Response):
 
 
 def may_be_ready(request: web.BaseRequest) -> bool:
-    """Whether the connection stays open after this request, so far as it says."""
-    return request.keep_alive and request.version == HttpVersion11
+    """Whether the connection stays open after this request, so far as it says, and its client reads what it is told:
+    who only asks has to wait.
+    """
+    is_read = request.transport is None or request.transport.get_write_buffer_size() <= _UNREAD
+    return is_read and request.keep_alive and request.version == HttpVersion11

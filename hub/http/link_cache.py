@@ -29,7 +29,7 @@ SIZE: Final = 50_000
 UNKNOWN_SECONDS: Final = 5.0
 """How long it is remembered that there is no such link."""
 LOOKUP_SECONDS: Final = 1.0
-"""How long a request waits for a link to be found."""
+"""How long a request waits for a link to be found, and how long a connection has for it."""
 _LOOKUPS: Final = 4
 """Links that are looked for at a time: guessing leaves connections to others."""
 _RECONNECT: Final = 0.25
@@ -113,7 +113,7 @@ class LinkCache:
         try:
             async with self._slots:
                 self._outdated.discard(token_hash)
-                async with self._database.reading() as conn:
+                async with asyncio.timeout(LOOKUP_SECONDS), self._database.reading() as conn:
                     row = await find_link(conn, token_hash)
             link = self._link(row, this_round) if row else None
             if token_hash not in self._outdated:  # it changed while it was read: not to be remembered
@@ -121,6 +121,8 @@ class LinkCache:
             return link
         except Unavailable:
             raise
+        except TimeoutError as error:
+            raise Unavailable("the database takes too long to find the link") from error
         except Exception as error:  # a connection that broke in the middle has many faces
             log.exception("link.not_read")
             raise Unavailable("the link could not be read") from error

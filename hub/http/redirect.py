@@ -6,6 +6,7 @@ What is answered depends on the link alone: nothing of the request's path, query
 from asyncio import Event, Future
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from http import HTTPStatus
@@ -22,7 +23,7 @@ from hub.domain.link_tokens import VISITOR_COOKIE, digest, visitor_id
 from hub.domain.tracking import Tracking
 from hub.http.client_address import ClientAddresses
 from hub.http.link_answers import Ready, cookies_of, may_be_ready, redirect, said, with_key
-from hub.http.link_cache import Link, LinkCache
+from hub.http.link_cache import LOOKUP_SECONDS, Link, LinkCache
 from hub.http.link_misses import Misses
 from hub.http.visitor_cookies import read_visitor
 from hub.store.clicks import Click
@@ -55,9 +56,16 @@ _secrets: Final = _drawn()
 
 
 class ClickBook(Protocol):
-    """Takes clicks; `is_away`: the database did not answer when it was last asked."""
+    """Takes clicks."""
 
-    is_away: bool
+    @property
+    def is_away(self) -> bool:
+        """Whether the database did not answer when it was last asked."""
+        ...
+
+    async def comes_back(self, seconds: float) -> bool:
+        """Whether the database answers again, within so many seconds."""
+        ...
 
     def submit(self, click: Click) -> "Future[None]":
         """Gives what is done once the click is durable. It raises `Unavailable`."""
@@ -99,7 +107,7 @@ class Redirect:
             if link.is_foreign:
                 key = next(_secrets)
             else:
-                is_known = VISITOR_COOKIE in request.headers.get(_COOKIE, "")
+                is_known = any(VISITOR_COOKIE in given for given in request.headers.getall(_COOKIE, ()))
                 visitor = (read_visitor(request) if is_known else None) or next(_secrets)
                 receipt = next(_secrets) if link.site is not None else None
         click = Click(
@@ -143,17 +151,24 @@ class Redirect:
         if known is None and (wait := self._misses.wait_of(prefix)):
             return said(HTTPStatus.TOO_MANY_REQUESTS, "Too many links that do not exist.", retry_after=wait)
         if known is not None and self._clicks.is_away:
-            return known
+            return _taken_for_accepted(known)
         try:
-            if self._clicks.is_away:
+            if self._clicks.is_away and not await self._clicks.comes_back(LOOKUP_SECONDS):
                 raise Unavailable("the database is away")
             link = None if self._links.is_unknown(token_hash) else await self._links.find(token_hash)
         except Unavailable:
-            return known or _busy()
+            return _taken_for_accepted(known) if known is not None else _busy()
         if link is None:
             self._misses.add(prefix)
             return said(HTTPStatus.NOT_FOUND, "This link does not exist.")
         return link
+
+
+def _taken_for_accepted(link: Link) -> Link:
+    """A link as it was when it was last read. Its provider had not taken the message by then, and nobody can tell now;
+    but who comes with a link has it, and nothing is handed over while the database is away.
+    """
+    return link if link.accepted_at is not None else replace(link, accepted_at=link.created_at)
 
 
 def _busy() -> web.Response:

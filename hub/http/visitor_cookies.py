@@ -4,14 +4,12 @@ They are read from the `Cookie` header only, never from a URL or a body, so that
 have no `Domain`: no other host under the site's domain gets them, or can set them.
 """
 
-import secrets
 from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import web
 
 from hub.domain.link_tokens import RECEIPT_COOKIE, VISITOR_COOKIE, visitor_id
-from hub.domain.stitching import RECEIPT_LIFE
 
 VISITOR_SECONDS: Final = 400 * 24 * 3600
 """The longest that browsers keep a cookie."""
@@ -39,18 +37,9 @@ def set_visitor(response: web.StreamResponse, secret: str, *, is_partitioned: bo
     _set(response, f"{VISITOR_COOKIE}={secret}; Max-Age={VISITOR_SECONDS}; Path=/; {rest}")
 
 
-def set_receipt(response: web.StreamResponse, secret: str) -> None:
-    """Give the browser a click's receipt, beside those it has."""
-    _set_receipt(response, RECEIPT_COOKIE + secrets.token_urlsafe(6), secret, int(RECEIPT_LIFE.total_seconds()))
-
-
 def clear_receipt(response: web.StreamResponse, name: str) -> None:
     """Take a receipt away, by the name of its cookie."""
-    _set_receipt(response, name, "", 0)
-
-
-def _set_receipt(response: web.StreamResponse, name: str, value: str, seconds: int) -> None:
-    _set(response, f"{name}={value}; Max-Age={seconds}; Path={RECEIPT_PATH}; {_FIRST_PARTY}")
+    _set(response, f"{name}=; Max-Age=0; Path={RECEIPT_PATH}; {_FIRST_PARTY}")
 
 
 def _set(response: web.StreamResponse, cookie: str) -> None:

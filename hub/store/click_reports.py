@@ -7,9 +7,10 @@ from uuid import UUID
 
 from hub.store.pool import Connection, Record
 
+# Written: with its message, also where that is due later.
 _COLUMNS: Final = """
 l.id, l.target, l.service_id, l.channel_id, l.message_id, l.place, l.medium, l.campaign, l.contact_id, l.created_at,
-l.disabled_at,
+l.disabled_at, coalesce((select m.created_at from message m where m.id = l.message_id), l.created_at) as written_at,
 l.suspect_at is not null or exists (
     select from identity_flag f join identity_op o on o.id = f.op_id
     where f.subject = 'link' and f.subject_id = l.id and o.undone_at is null) as is_suspect"""

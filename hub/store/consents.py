@@ -102,15 +102,17 @@ async def list_channels(conn: Connection, medium: str, number_id: int | None) ->
     return await conn.fetch(LIST_CHANNELS_SQL, medium, number_id)
 
 
-# A number that was given up is somebody's again: it was written from since.
-IS_OVER: Final = """(e.kind = 'replaced' and exists (
-    select from contact_address a join conversation c on c.contact_id = a.contact_id
-    where a.type = e.address_type and a.match_key = e.address_key and a.is_proved and a.removed_at is null
-      and c.last_customer_at > e.at))"""
+def is_over(match_key: str) -> str:
+    """SQL: whether an entry `e` is that a number was given up, and somebody with this match key has written since."""
+    return f"""(e.kind = 'replaced' and exists (
+    select from contact_address p join conversation t on t.contact_id = p.contact_id
+    where p.type = e.address_type and p.match_key = {match_key} and p.is_proved and p.removed_at is null
+      and t.last_customer_at > e.at))"""
+
 
 FIND_SQL = f"""
 select w.medium, w.type, w.match_key, e.id, e.kind, e.number_id, e.source, e.evidence is not null as has_evidence, e.at,
-       {IS_OVER} as is_over
+       {is_over("w.match_key")} as is_over
 from unnest($1::text[], $2::text[], $3::text[]) as w (medium, type, match_key)
 cross join lateral (
     select * from consent_event e
@@ -201,7 +203,8 @@ with recursive up as (
     union
     select p.asked, c.id from person p cross join lateral (select id from contact where merged_into = p.id offset 0) c
 )
-select p.asked, c.id, c.erased_at, e.kind, e.source, e.at, e.evidence is not null as has_evidence, {IS_OVER} as is_over
+select p.asked, c.id, c.erased_at, e.kind, e.source, e.at, e.evidence is not null as has_evidence,
+       {is_over("a.match_key")} as is_over
 from person p cross join lateral (select * from contact where id = p.id offset 0) c
 left join lateral (
     select a.type, a.match_key, a.is_proved or a.is_declared and not exists (

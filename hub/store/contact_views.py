@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from hub.domain.addresses import Address
-from hub.store.consents import erased_key
+from hub.store.consents import erased_key, is_over
 from hub.store.pool import Connection, Record
 
 FIND_OWNER_SQL = """
@@ -157,18 +157,18 @@ LIST_VISITS_SQL = """
 select v.id, v.at, v.type, v.url, v.title, v.referrer, v.session, b.contact_id
 from web_event v
 left join visitor_binding b on b.visitor_id = v.visitor_id and b.retracted_at is null and b.period @> v.at
-where v.visitor_id = $1 and v.at < $3 and ($2::uuid[] is null or b.contact_id = any($2))
-order by v.at desc, v.id desc limit $4"""
+where v.visitor_id = $1 and v.at <= $3 and (v.at, v.id) < ($3, $4) and ($2::uuid[] is null or b.contact_id = any($2))
+order by v.at desc, v.id desc limit $5"""
 
 
 async def list_visits(
-    conn: Connection, visitor_id: UUID, contact_ids: Collection[UUID] | None, before: datetime, limit: int
+    conn: Connection, visitor_id: UUID, contact_ids: Collection[UUID] | None, before: tuple[datetime, UUID], limit: int
 ) -> list[Record]:
     """What a visitor's browser reported, newest first, each with the contact whose visit it was; only visits of these
     contacts, or (None) all.
     """
     return await conn.fetch(
-        LIST_VISITS_SQL, visitor_id, None if contact_ids is None else list(contact_ids), before, limit
+        LIST_VISITS_SQL, visitor_id, None if contact_ids is None else list(contact_ids), *before, limit
     )
 
 
@@ -185,7 +185,8 @@ async def list_having(conn: Connection, address: Address, limit: int) -> list[UU
 # What holds for each address by itself; what was said of one number apart.
 LIST_CONSENTS_SQL = f"""
 select e.medium, w.type, w.match_key, e.number_id, n.e164, e.kind, e.source, e.at,
-       e.evidence is not null as has_evidence, e.evidence, e.service_id, s.name as service_name
+       e.evidence is not null as has_evidence, {is_over("w.match_key")} as is_over, e.evidence,
+       e.service_id, s.name as service_name
 from unnest($1::text[], $2::text[]) as w (type, match_key)
 cross join unnest(array['whatsapp', 'sms', 'email', 'tracking']) as m (medium)
 cross join lateral (

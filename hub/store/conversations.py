@@ -223,14 +223,6 @@ join channel ch on ch.id = c.channel_id
 join number n on n.id = c.number_id
 join subscription s on s.channel_id = c.channel_id and s.service_id = $1 and s.disconnected_at is null
 where w.to_service_id = $1 and c.id > $2 order by c.id limit $3"""
-LIST_OF_CONTACT_SQL = """
-select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at, c.picked_up_by
-from conversation c
-join channel ch on ch.id = c.channel_id
-join number n on n.id = c.number_id
-join subscription s on s.channel_id = c.channel_id and s.service_id = $1 and s.disconnected_at is null
-where c.contact_id = $2 order by c.id"""
 
 
 async def list_in_reach(
@@ -241,11 +233,6 @@ async def list_in_reach(
     """
     sql = LIST_WAITING_IN_REACH_SQL if is_waiting else LIST_IN_REACH_SQL
     return await conn.fetch(sql, service_id, after, limit)
-
-
-async def list_of_contact(conn: Connection, service_id: UUID, contact_id: UUID) -> list[Record]:
-    """One customer's conversations on all channels that this service is connected to, by age (C3)."""
-    return await conn.fetch(LIST_OF_CONTACT_SQL, service_id, contact_id)
 
 
 LAST_CUSTOMER_AT_SQL = """

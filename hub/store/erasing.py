@@ -19,17 +19,17 @@ PATIENCE: Final = 300.0
 # What there is ------------------------------------------------------------------------------------------------------
 
 LIST_ADDRESSES_SQL = """
-select contact_id, type, value, removed_at is null as is_current from contact_address
-where contact_id = any($1::uuid[]) and value <> '' order by id"""
+select type, value from contact_address
+where contact_id = any($1::uuid[]) and value <> '' group by type, value order by min(id)"""
 LIST_VISITORS_SQL = "select distinct visitor_id from visitor_binding where contact_id = any($1::uuid[])"
 LIST_LINKS_SQL = "select id from tracked_link where contact_id = any($1::uuid[])"
 LIST_CONVERSATIONS_SQL = "select id from conversation where contact_id = any($1::uuid[])"
 
 
-async def list_addresses(conn: Connection, contact_ids: Collection[UUID]) -> list[tuple[Address, bool]]:
-    """Every address these contacts have or had, and whether they have it."""
+async def list_addresses(conn: Connection, contact_ids: Collection[UUID]) -> list[Address]:
+    """Every address these contacts have or had."""
     rows = await conn.fetch(LIST_ADDRESSES_SQL, list(contact_ids))
-    return [(Address(row["type"], row["value"]), row["is_current"]) for row in rows]
+    return [Address(row["type"], row["value"]) for row in rows]
 
 
 async def list_visitors(conn: Connection, contact_ids: Collection[UUID]) -> set[UUID]:
@@ -47,16 +47,30 @@ async def list_conversations(conn: Connection, contact_ids: Collection[UUID]) ->
     return [row["id"] for row in await conn.fetch(LIST_CONVERSATIONS_SQL, list(contact_ids))]
 
 
-LOCK_OPS_SQL = """
+LIST_OPS_SQL = """
 select position from identity_op
 where contact_id = any($1::uuid[])
    or position in (select position from identity_op_thing where thing = any($2::text[]))
-order by position for update"""
+order by position"""
+LOCK_OPS_SQL = f"{LIST_OPS_SQL} for update"
+LOCK_NEW_OPS_SQL = f"{LOCK_OPS_SQL} skip locked"
 
 
 async def lock_operations(conn: Connection, contact_ids: Collection[UUID]) -> None:
     """Keep the operations about these contacts from being undone; before every other lock, as whoever undoes one."""
-    await conn.execute(LOCK_OPS_SQL, list(contact_ids), [f"contact:{contact.hex}" for contact in contact_ids])
+    await conn.execute(LOCK_OPS_SQL, *_about(contact_ids))
+
+
+async def lock_new_operations(conn: Connection, contact_ids: Collection[UUID]) -> bool:
+    """The same with those that came while other locks were waited for; False where somebody is undoing one of them, who
+    must not be waited for by now.
+    """
+    about = _about(contact_ids)
+    return len(await conn.fetch(LOCK_NEW_OPS_SQL, *about)) == len(await conn.fetch(LIST_OPS_SQL, *about))
+
+
+def _about(contact_ids: Collection[UUID]) -> tuple[list[UUID], list[str]]:
+    return list(contact_ids), [f"contact:{contact.hex}" for contact in contact_ids]
 
 
 # Messages -----------------------------------------------------------------------------------------------------------
@@ -209,6 +223,9 @@ delete from web_event v using visitor_binding b
 where b.contact_id = any($1::uuid[]) and b.retracted_at is null and v.visitor_id = b.visitor_id
   and v.at >= lower(b.period) and v.at < coalesce(upper(b.period), 'infinity')"""
 DROP_BINDINGS_SQL = "delete from visitor_binding where contact_id = any($1::uuid[])"
+DROP_ORIGINS_SQL = """
+delete from click_origin o using click c, tracked_link t
+where t.contact_id = any($1::uuid[]) and c.link_id = t.id and o.click_id = c.id and o.at = c.at"""
 FORGET_CLICKS_SQL = """
 update click c set visitor_id = null, receipt_hash = null, key_hash = null, user_agent = null
 from tracked_link t where t.contact_id = any($1::uuid[]) and c.link_id = t.id"""
@@ -221,7 +238,9 @@ where contact_id = any($1::uuid[])"""
 async def forget_web(conn: Connection, contact_ids: Collection[UUID]) -> None:
     """Visits are dropped with the bindings that made them the contact's; links go on, and identify nobody."""
     ids = list(contact_ids)
-    for sql in (DROP_VISITS_SQL, DROP_BINDINGS_SQL, FORGET_CLICKS_SQL, FORGET_LANDINGS_SQL, FORGET_LINKS_SQL):
+    for sql in (
+        DROP_VISITS_SQL, DROP_BINDINGS_SQL, DROP_ORIGINS_SQL, FORGET_CLICKS_SQL, FORGET_LANDINGS_SQL, FORGET_LINKS_SQL,
+    ):  # fmt: skip
         await conn.execute(sql, ids, timeout=PATIENCE)
 
 
@@ -237,7 +256,13 @@ DROP_CANDIDATES_SQL = """
 delete from merge_candidate where contact_id = any($1::uuid[]) or other_contact_id = any($1::uuid[])"""
 DROP_FLAGS_SQL = "delete from identity_flag where subject = 'contact' and subject_id = any($1::uuid[])"
 FORGET_CONTACTS_SQL = "update contact set name = null, erased_at = $2 where id = any($1::uuid[])"
-# What operations were about stays, so that nothing they rest on is undone; what they wrote does not.
+# Which contacts and visitors operations were about stays, so that nothing they rest on is undone; what they wrote does
+# not, nor the hashes of addresses, which a list of all numbers would turn back.
+DROP_HASHES_SQL = """
+delete from identity_op_thing
+where thing like 'address:%' and position in (
+    select position from identity_op where contact_id = any($1::uuid[])
+    union select position from identity_op_thing where thing = any($2::text[]))"""
 FORGET_OPS_SQL = """
 update identity_op set changes = '[]', visitor_id = null
 where contact_id = any($1::uuid[])
@@ -253,7 +278,8 @@ async def forget_person(conn: Connection, contact_ids: Collection[UUID], now: da
     ):  # fmt: skip
         await conn.execute(sql, ids)
     await conn.execute(FORGET_CONTACTS_SQL, ids, now)
-    await conn.execute(FORGET_OPS_SQL, ids, [f"contact:{contact.hex}" for contact in ids])
+    await conn.execute(DROP_HASHES_SQL, *_about(ids))
+    await conn.execute(FORGET_OPS_SQL, *_about(ids))
 
 
 DROP_CONSENTS_SQL = f"""

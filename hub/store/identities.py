@@ -76,9 +76,11 @@ async def count_traits(conn: Connection, parts: Collection[UUID], service_id: UU
     return count
 
 
-NAME_SQL = "update contact set name = $2 where id = $1 and name is null returning id"
+NAME_SQL = """
+update contact set name = $3
+where id = $1 and not exists (select from contact where id = any($2::uuid[]) and name is not null) returning id"""
 
 
-async def name(conn: Connection, contact_id: UUID, given: str) -> bool:
-    """A contact without a name gets one; what customers call themselves is never replaced."""
-    return await conn.fetchval(NAME_SQL, contact_id, given) is not None
+async def name(conn: Connection, contact_id: UUID, parts: Collection[UUID], given: str) -> bool:
+    """A contact gets a name where the profile (`parts`) has none; what customers call themselves is never replaced."""
+    return await conn.fetchval(NAME_SQL, contact_id, list(parts), given) is not None

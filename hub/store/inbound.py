@@ -117,9 +117,12 @@ async def finish_quarantined(conn: Connection, entry_id: int) -> None:
     await conn.execute(FINISH_QUARANTINED_SQL, entry_id)
 
 
+# A message of who was erased has no provider's id to be known by any more, and is not waited for.
 ADD_ORPHANS_SQL = """
 insert into orphan_status (provider, provider_id, hub_id, status, reported, provider_time, details)
-select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])"""
+select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])
+     as o (provider, provider_id, hub_id, status, reported, provider_time, details)
+where not exists (select from message m where m.id = o.hub_id and m.provider_id = 'erased:' || m.id)"""
 TAKE_ORPHANS_SQL = """
 delete from orphan_status where provider = $1 and provider_id = $2
 returning status, reported, provider_time, details, id"""
@@ -143,7 +146,7 @@ async def lock_provider_ids(conn: Connection, provider_ids: Collection[str]) -> 
 
 
 async def add_orphans(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Park statuses of messages that are not known yet (E7)."""
+    """Park statuses of messages that are not known yet (E7); not of those whose customer was erased."""
     if rows:
         await conn.execute(ADD_ORPHANS_SQL, *map(list, zip(*rows, strict=True)))
 

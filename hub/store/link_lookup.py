@@ -1,5 +1,6 @@
 """What a redirect needs of a tracked link, and the news that what is remembered of it is out of date."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -23,8 +24,14 @@ from tracked_link l left join message m on m.id = l.message_id where l.token_has
 
 
 async def find_link(conn: Connection, token_hash: bytes) -> Record | None:
-    """The link of a token; `accepted_at` is null as long as no provider took its message."""
-    return await conn.fetchrow(FIND_LINK_SQL, token_hash)
+    """The link of a token; `accepted_at` is null as long as no provider took its message. Whoever is cancelled breaks
+    the connection off: it may lead nowhere any more, and its pool would wait for its last word.
+    """
+    try:
+        return await conn.fetchrow(FIND_LINK_SQL, token_hash)
+    except asyncio.CancelledError:
+        conn.terminate()
+        raise
 
 
 async def listen(conn: Connection, forget: Callable[[bytes], None]) -> None:

@@ -44,7 +44,7 @@ async def list_pickups(conn: Connection, conversation_ids: Collection[UUID]) -> 
 
 HOLD_SQL = """
 insert into pickup (conversation_id, service_id, agent_id, agent_name, since, expires_at)
-values ($1, $2, $3, $4, clock_timestamp(), clock_timestamp() + $5)
+select $1, $2, $3, $4, now.at, now.at + $5 from (select clock_timestamp() as at offset 0) as now
 on conflict (conversation_id, service_id) do update
 set agent_id = excluded.agent_id, agent_name = excluded.agent_name, expires_at = excluded.expires_at,
     since = case when pickup.agent_id = excluded.agent_id then pickup.since else excluded.since end"""

@@ -27,7 +27,9 @@ with old as materialized (
 ), landings as (
     delete from landing where visitor_id in (select id from old)
 ), twins as (
-    delete from visitor_twin where visitor_id in (select id from old) or twin_id in (select id from old)
+    delete from visitor_twin where visitor_id in (select id from old)
+), others as (
+    delete from visitor_twin where twin_id in (select id from old)
 )
 delete from visitor where id in (select id from old)"""
 

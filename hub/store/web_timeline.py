@@ -56,13 +56,14 @@ async def list_visits(
 # A click is somebody's once a visit followed it; both cookies of one browser may have shown it.
 _CLICKS: Final = """
 select distinct on (l.click_at, l.click_id) l.click_id as id, l.click_at as at, l.link_id, l.message_id, l.visitor_id,
-       t.target, t.service_id, t.channel_id, t.created_at as written_at
+       t.target, t.service_id, t.channel_id, coalesce(m.created_at, t.created_at) as written_at
 from visitor_binding b
 cross join lateral (
     select * from landing d
     where d.visitor_id = b.visitor_id and b.period @> d.click_at and {}
     order by {} limit $4) l
 left join tracked_link t on t.id = l.link_id
+left join message m on m.id = t.message_id
 where b.contact_id = any($1::uuid[]) and b.retracted_at is null
 order by {} limit $4"""
 LIST_CLICKS_BEFORE_SQL = _CLICKS.format(

@@ -26,6 +26,7 @@ INTERVAL: Final = 0.25
 """Seconds between attempts to empty the spool, and to reach a database that is away."""
 TOGETHER: Final = 200
 """Clicks in one transaction: it may hold locks of what they are stitched to."""
+_TO_CONNECT: Final = 1.0
 _RETRIES: Final = 5
 _MADE_AHEAD: Final = timedelta(days=1)
 """Clicks that are older may be of a day that no partition was made for."""
@@ -64,15 +65,22 @@ class ClickReplay:
                 await self._drain()
 
     async def _is_back(self) -> bool:
-        """Whether the database answers, as fast as clicks need it to."""
-        loop = asyncio.get_running_loop()
+        """Whether the database answers, as fast as clicks need it to: on a new connection, as theirs will be. Those of
+        the pool may be to a server that is not there any more.
+        """
         try:
-            async with self._database.reading() as conn:
-                began = loop.time()
-                await confirm(conn)
-                return loop.time() - began < PATIENCE
-        except Unavailable:
+            async with asyncio.timeout(_TO_CONNECT):
+                link = await self._database.dedicated()
+        except (TimeoutError, Unavailable):
             return False
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await confirm(link.conn)
+        except (TimeoutError, Unavailable):
+            return False
+        finally:
+            await link.close()
+        return True
 
     async def _drain(self) -> None:
         try:

@@ -9,6 +9,7 @@ known by its id and time, so that it is there once.
 import asyncio
 from collections import Counter as Tally
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -47,8 +48,20 @@ class Clicks:
         self._waiting: list[_Waiting] = []
         self._link: Dedicated | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self.is_away = False
+        self._is_back = asyncio.Event()
+        self._is_back.set()
+
+    @property
+    def is_away(self) -> bool:
         """Whether the database did not answer when it was last asked."""
+        return not self._is_back.is_set()
+
+    async def comes_back(self, seconds: float) -> bool:
+        """Whether the database answers again, within so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_back.wait()
+        return not self.is_away
 
     def submit(self, click: Click) -> "asyncio.Future[None]":
         """Gives what is done once the click is stored, or on disk. It raises `Unavailable` where neither was possible:
@@ -63,7 +76,7 @@ class Clicks:
         """The database answers again."""
         if self.is_away:
             log.info("clicks.database_back")
-        self.is_away = False
+        self._is_back.set()
 
     async def run(self) -> None:
         """The flusher; runs until cancelled."""
@@ -107,7 +120,7 @@ class Clicks:
                 log.warning("clicks.database_away", clicks=len(batch), reason=type(error).__name__)
             else:
                 log.exception("clicks.not_stored", clicks=len(batch))
-            self.is_away = True
+            self._is_back.clear()
             self._let_go()
             return False
         return True

@@ -98,6 +98,11 @@ async def test_c1_a_click_is_an_event_of_its_conversation_and_says_where_to_its_
     await stage.clicks.click(await stage.clicks.link(stage.helpdesk, await stage.message("again")))
     seen = await stage.heard(stage.crm, 2)  # what is loosened holds from then on
     assert [view["link"].get("target") for view in seen] == [None, "https://shop.example/§sale"]
+    due = await stage.clicks.link(stage.helpdesk, message, created_at=datetime.now(UTC))  # written before, for later
+    await stage.clicks.click(due)
+    seen = await stage.heard(stage.crm, 3)
+    assert seen[2]["link"] == {"id": due, "message_id": message}
+    assert "target" not in await stage.report(f"links/{due}", stage.crm)
     await stage.settled()
     await stage.heard(stage.desk, 0)
 
@@ -152,6 +157,8 @@ async def test_k2_nobody_is_named_where_a_link_does_not_identify(stage: Stage) -
 async def test_h5_clicks_on_links_by_themselves_are_told_to_who_made_them(stage: Stage) -> None:
     contact = await stage.clicks.contact_of(parse_id("cnv", stage.conversation))
     away = await stage.world.service("away", scopes=SCOPES)
+    apart = await stage.world.service("apart", plan="standalone", scopes=SCOPES)
+    await apart.connect("+15550002222")
     made = [
         await stage.clicks.link(stage.crm, contact_id=contact, medium="email"),
         await stage.clicks.link(stage.crm),
@@ -170,6 +177,16 @@ async def test_h5_clicks_on_links_by_themselves_are_told_to_who_made_them(stage:
     await stage.settled()
     for service in (stage.helpdesk, stage.desk):
         await stage.heard(service, 0)
+
+    # A stranger to the contact hears that it was clicked, and of whom once it knows of them.
+    theirs = await stage.clicks.link(apart, contact_id=contact)
+    await stage.clicks.click(theirs)
+    (view,) = await stage.heard(apart, 1)
+    assert view["link"]["id"] == theirs
+    assert not {"contact", "conversation"} & view.keys()
+    await stage.clicks.insert("contact_knower", contact_id=contact, service_id=parse_id("svc", apart.id))
+    await stage.clicks.click(theirs)
+    assert (await stage.heard(apart, 2))[1]["contact"]["id"] == public_id("con", contact)
 
 
 async def test_g2_every_click_is_told_once_in_order(stage: Stage) -> None:

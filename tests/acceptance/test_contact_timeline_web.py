@@ -72,6 +72,14 @@ async def test_c3_messages_visits_and_clicks_in_one_order(hub_world: World, data
         assert click["link"] == {"id": f"lnk_{mine.hex}", "target": f"{SHOP}/offer"}
         assert whole["items"][4]["link"] == {"id": f"lnk_{theirs.hex}"}  # whose target helpdesk does not share
 
+        # A link of a message that was scheduled begins later than that was written, and is masked as it is.
+        await crm.connect(share="all")
+        bot = await hub_world.service("bot", scopes=["read", "profiles"])
+        await bot.connect(display="full")
+        await conn.execute("update tracked_link set created_at = now() where id = $1", mine)
+        seen_by_bot = (await get(bot, f"/v1/contacts/{contact}/timeline?after=0"))["items"]
+        assert next(item["link"] for item in seen_by_bot if item["type"] == "link.click") == {"id": f"lnk_{mine.hex}"}
+
         # The scope decides: others read what was said, and no more.
         told = (await get(helpdesk, f"/v1/contacts/{contact}/timeline?after=0"))["items"]
         assert [(item.get("text"), item["type"], "masked" in item) for item in told] == [

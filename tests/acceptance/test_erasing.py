@@ -12,10 +12,12 @@ from urllib.parse import quote
 from hub.actions.ledger import Entry, record
 from hub.domain.addresses import Address
 from hub.domain.bindings import Bind, Trust
+from hub.domain.change_codec import Written, encode
 from hub.domain.erasing import CONTENT
 from hub.domain.identity import Create, Fill
 from hub.domain.profiles import Standing
 from hub.store.identity_locks import lock_contacts, lock_visitors
+from hub.store.identity_ops import lock
 from providers.simulator import Customer, Person, StatusPlan
 from tests.support.people import NOW, SCOPES, People, ago, con, get, vis
 from tests.support.scenes import SETTINGS, Shop, page, phone
@@ -128,7 +130,7 @@ async def test_h5_nothing_readable_is_left(hub_world: World, database_url: str, 
             await record(conn, Entry("declaration", "service", "I1", NOW, contact_id=con(part)), changes[2:])
             await conn.execute(
                 "update identity_op set changes = $1 where position = (select max(position) from identity_op)",
-                json.dumps([{"email": EMAIL.value}]),
+                encode([Written(change) for change in changes]),
             )
         await conn.execute(
             "insert into merge_candidate (id, contact_id, other_contact_id, reason)"
@@ -399,6 +401,31 @@ async def test_h5_erase_while_somebody_binds_a_browser(hub_world: World, databas
         assert await conn.fetchval("select count(*) from contact where erased_at is null and name is not null") == 0
 
 
+async def test_h5_erase_while_a_new_operation_is_undone(hub_world: World, database_url: str) -> None:
+    """Whoever undoes an operation locks it before the contact: an erasure that has the contact must not wait for it."""
+    await cast(hub_world)
+    async with connected(database_url) as holder, connected(database_url) as undoing:
+        contact = await People(holder).contact("§")
+        holding = holder.transaction()
+        await holding.start()
+        await lock_contacts(holder, [con(contact)])
+        erasing = asyncio.create_task(erase(hub_world, contact))
+        await until(lambda: waiting_for_locks(database_url))
+        async with undoing.transaction():  # it came while the contact was waited for, and is undone at once
+            entry = Entry("declaration", "service", "I2", NOW, contact_id=con(contact))
+            op_id = await record(undoing, entry, [Fill(con(contact), EMAIL, Standing.DECLARED, "I2")])
+        async with undoing.transaction():
+            assert op_id
+            assert await lock(undoing, op_id)
+            await undoing.execute("set local deadlock_timeout = '10ms'")
+            await holding.rollback()
+            waiting = "select query like '%identity_op%' from pg_stat_activity where wait_event_type = 'Lock'"
+            await until(lambda: ask(database_url, waiting))
+            assert await lock_contacts(undoing, [con(contact)])
+    assert (await erasing)["erased"]
+    assert await found(database_url) == {}
+
+
 async def test_h5_erase_while_the_customer_taps_a_link(open_world: Open, database_url: str) -> None:
     """A click that lands then makes the browser nobody's; one that landed before is erased with its visits."""
     made = await open_world(**SETTINGS)
@@ -433,11 +460,15 @@ async def test_h5_erase_while_a_message_is_with_the_provider(hub_world: World, d
     conversation = await writes(sms, helpdesk, crm, text="§ hello")
     contact = await contact_of(crm, conversation)
     hub_world.simulator.status_plan = StatusPlan.none()
+    chat = hub_world.customer(MIA)
+    over_meta = await crm.reply(await writes(chat, helpdesk, crm, text="§ over WhatsApp"), "§ answer", query="?wait=10")
     sent = await crm.reply(conversation, "§ answer", query="?wait=10")
     assert sent.json["message"]["provider_id"]
-    send = await sms.hears()
+    assert over_meta.json["message"]["provider_id"]
+    sends = await sms.hears(), await chat.hears()
     await erase(hub_world, contact)
-    await hub_world.simulator.report(send, "delivered")
+    for send in sends:
+        await hub_world.simulator.report(send, "delivered")
     shown = (await timeline(crm, conversation))[0]
     assert (shown["id"], shown["erased"]) == (sent.json["message"]["id"], True)
     assert await found(database_url) == {}

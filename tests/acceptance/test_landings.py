@@ -20,6 +20,7 @@ from hub.domain.ids import new_id, public_id
 from hub.domain.link_tokens import digest, new_secret
 from hub.domain.tracking import Tracking
 from hub.http import collector
+from hub.store import visitors
 from hub.store.landings import lock_proofs
 from tests.support.database import Server
 from tests.support.talk import MIA, writes
@@ -206,6 +207,28 @@ async def test_two_tabs_without_a_cookie_are_one_browser(shop: Shop) -> None:
     assert [await shop.who(tab) for tab in (first, second)] == [anna, anna]
     third = await shop.link(anna)
     assert [await shop.opened(third, tab) for tab in (first, second)] == ["already_bound"] * 2
+
+
+async def test_a_receipt_that_all_the_world_shows_joins_no_more_than_a_few(shop: Shop) -> None:
+    """Anybody can post any cookies: neither rows nor locks may grow with the square of that."""
+    receipt, crowd = new_secret(), [shop.browser() for _ in range(9)]
+    for one in crowd:
+        one.become()
+        one.give_receipt(receipt)
+        await one.load("/")
+    twins = "select count(*) from visitor_twin where visitor_id = any($1::uuid[])"
+    assert await shop.value(twins, [one.visitor for one in crowd]) == 5 * 4
+    chain = """
+    with made as (
+        select id, lead(id) over (order by n) as next
+        from (select $1::uuid as id, 0 as n union all select gen_random_uuid(), n from generate_series(1, 500) n) m)
+    insert into visitor_twin
+    select id, next from made where next is not null union all select next, id from made where next is not null"""
+    anna, browser = await shop.contact(), shop.browser()
+    await shop.value(chain, browser.become())
+    async with connected(shop.url) as conn:
+        assert len(await visitors.list_browser(conn, [browser.visitor])) == 51
+    assert await shop.opened(await shop.link(anna), browser) == "bound"
 
 
 async def test_a_click_that_comes_out_of_the_spool_is_stitched_then(shop: Shop) -> None:

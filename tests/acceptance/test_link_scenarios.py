@@ -12,11 +12,13 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 
+from hub.domain.change_codec import thing_key
 from providers.simulator import Person, StatusPlan
 from tests.support.database import Server
 from tests.support.scenes import FOREIGN, PROFILES, SETTINGS, Shop, email, page, phone
 from tests.support.talk import writes
 from tests.support.web import GO
+from tests.support.web import page as page_event
 from tests.support.world import NUMBER, World, world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -344,8 +346,9 @@ async def test_k3_of_forty_first_clicks_at_once_one_claims_the_link(shop: Shop) 
 async def test_what_no_person_does_binds_no_more(shop: Shop) -> None:
     mia = phone()
     shared_link = await shop.sms(mia, f"Shared: {page()}")
-    for _ in range(4):
+    for _ in range(6):
         await shop.device().opens(shared_link.link)
+    assert len(await shop.done_to(mia)) == 2  # bound, and flagged once, however many there are
     report = await shop.crm.call("GET", f"/v1/messages/{shared_link.id}/links")
     assert report.json["items"][0]["suspect"] is True
     ben = phone()
@@ -825,7 +828,7 @@ def comparable(state: Any) -> Any:
 
 
 async def test_erasure_leaves_nothing_to_read_and_nothing_to_bind(shop: Shop) -> None:
-    mia, mail, name, device = phone(), email("erika"), f"Erika{phone()[-6:]}", shop.device()
+    mia, mail, name, device = phone(), email("erika"), f"Erika{phone()[-6:]}", shop.device(ip="203.0.113.7")
     secret, url = f"Geheimtext{phone()[-6:]}", page("geheime-seite")
     person = Person(mia, name=name, username=f"u{name.lower()}")
     await shop.hears(shop.world.customer(person), f"Hello, {secret}")
@@ -840,9 +843,9 @@ async def test_erasure_leaves_nothing_to_read_and_nothing_to_bind(shop: Shop) ->
     absorbed = await shop.declares(email=other_mail)
     merged = await shop.world.call("POST", f"/v1/admin/contacts/{contact}/merge", {"contact_id": absorbed["id"]})
     assert merged.status == 200, merged
-    words = [mia, mia[1:], mail, other_mail, name, name.lower(), secret, "geheime-seite"]
+    words = [mia, mia[1:], mail, other_mail, name, name.lower(), secret, "geheime-seite", "203.0.113"]
     before = set(await shop.found(*words))
-    assert before >= {"contact", "contact_address", "consent_event", "event", "message", "web_event"}
+    assert before >= {"click_origin", "contact", "contact_address", "consent_event", "event", "message", "web_event"}
     operations = await shop.operations(contact)
     assert len(operations) >= 3
     erased = await shop.world.call("DELETE", f"/v1/admin/contacts/{contact}")
@@ -882,3 +885,132 @@ def sms_to(number: str) -> dict[str, Any]:
     """An agent's SMS."""
     agent = {"id": "agent-7", "name": "Ana"}
     return {"to": number, "medium": "sms", "from": NUMBER, "origin": "agent", "agent": agent, "text": "Hello"}
+
+
+# What concerns others, and what nobody agreed to ----------------------------------------------------------------------
+
+
+async def friends_device(shop: Shop, anna: str) -> tuple[str, str, str]:
+    """Anna's friend opens a link of hers, and says who they are: her contact, and the friend's email and phone."""
+    mail, friend, device = email("friend"), phone(), shop.device()
+    await device.opens((await shop.sms(anna, f"New: {page()}")).link)
+    said = await shop.signed(device, email=mail, phone=friend, consents=["sms"])
+    assert (await device.identify(**said)).status == 204
+    return (await shop.contact(anna))["id"], mail, friend
+
+
+async def test_h5_operations_tell_of_their_own_contact_only(shop: Shop) -> None:
+    contact, mail, friend = await friends_device(shop, phone())
+    answer = await shop.helpdesk.call("GET", f"/v1/contacts/{contact}/operations")
+    assert [one["rule"] for one in answer.json["items"]] == ["I6", "K3"]
+    assert [change["type"] for change in answer.json["items"][0]["changes"]] == ["binding_retracted"]
+    assert [change["type"] for change in answer.json["items"][1]["changes"]] == ["link_claimed", "visitor_bound"]
+    exported = await shop.world.call("GET", f"/v1/admin/contacts/{contact}/export")
+    for told in (answer, exported):
+        assert not [one for one in (mail, friend) if one in json.dumps(told.json)]
+
+
+async def test_h5_an_export_has_the_consents_of_all_ones_own_addresses_and_of_no_others(shop: Shop) -> None:
+    mail, old, victim, device = email(), phone(), phone(), shop.device()
+    contact = (await shop.declares(email=mail, phone=old, consents=["sms"]))["id"]
+    await shop.declares(email=mail, phone=phone())
+    typist = await shop.declares(email=email("typist"))
+    await device.opens((await shop.email_link(typist["addresses"][0]["value"]))["url"])
+    assert (await device.identify(phone=victim)).status == 204
+    await shop.hears(shop.customer(victim, "sms"))
+    await shop.agrees(victim, "granted", "sms")
+    exported = await shop.world.call("GET", f"/v1/admin/contacts/{contact}/export")
+    said = {(one["address"], one["kind"]) for one in exported.json["consent_history"] if one["medium"] == "sms"}
+    assert said == {(old, "granted"), (old, "replaced")}
+    exported = await shop.world.call("GET", f"/v1/admin/contacts/{typist['id']}/export")
+    assert (exported.json["consent_history"], exported.json["contact"]["consents"]) == ([], [])
+
+
+async def test_h5_who_may_be_the_same_is_shown_to_those_who_may_know_both(shop: Shop) -> None:
+    number, mail = phone(), email()
+    await shop.hears(shop.customer(number))
+    known, other = (await shop.contact(number))["id"], (await shop.declares(email=mail))["id"]
+    await shop.declares(email=mail, phone=number)
+    for service, shown in ((shop.crm, [other]), (shop.helpdesk, [])):
+        view = await service.call("GET", f"/v1/contacts/{known}")
+        assert [one["contact_id"] for one in view.json["candidates"]] == shown
+
+
+async def test_h5_visits_at_one_moment_are_on_one_page_each(shop: Shop) -> None:
+    mail, device = email(), await shop.visitor()
+    await shop.declares(email=mail, handle=await device.handle())
+    urls = [page("moment") for _ in range(5)]
+    assert (await device.collect(*(page_event(url, kind="route") for url in urls))).status == 204
+    visitor = (await shop.contact(mail))["bindings"][0]["visitor_id"]
+    seen: list[str] = []
+    path: str | None = f"/v1/visitors/{visitor}?limit=2"
+    while path:
+        answer = await shop.crm.call("GET", path)
+        seen += [visit["url"] for visit in answer.json["visits"]]
+        following = answer.json["next"]
+        path = f"/v1/visitors/{visitor}?limit=2&before={quote(following)}" if following else None
+    assert (len(seen), sorted(set(urls) & set(seen))) == (6, sorted(urls))
+
+
+async def test_i2_what_somebody_typed_is_in_no_event_of_consent(shop: Shop) -> None:
+    mail, number, device = email(), phone(), shop.device()
+    await shop.declares(email=mail)
+    await device.opens((await shop.email_link(mail))["url"])
+    assert (await device.identify(phone=number, consents=["sms"])).status == 204
+    assert (await device.identify(email=mail, consents=["email"])).status == 204
+    told = await shop.told("consent.changed", mail)
+    assert [(one["consent"]["address"], one["consent"]["status"]) for one in told] == [(mail, "pending")]
+    await shop.declares(email=mail, phone=number, consents=["sms"])  # confirms it
+    told = await shop.told("consent.changed", mail)
+    assert [(one["consent"]["address"], one["consent"]["status"]) for one in told[1:]] == [(number, "granted")]
+
+
+async def test_i3_what_was_agreed_to_for_the_new_number_is_not_said_of_the_old(shop: Shop) -> None:
+    mail, old, new = email(), phone(), phone()
+    conversation = await shop.hears(shop.customer(old, "sms"))
+    await shop.declares(email=mail, contact_id=(await shop.contact(old))["id"])
+    await shop.declares(email=mail, phone=new, consents=["sms"])
+    again = await shop.hears(shop.customer(old, "sms"))
+    assert again != conversation
+    body = {"origin": "campaign", "campaign": "x", "type": "text", "text": "Buy!"}
+    for to in (conversation, again):
+        refused = await shop.crm.call("POST", f"/v1/conversations/{to}/messages", body)
+        assert (refused.status, refused.json["code"]) == (409, "no_consent"), to
+        assert (await shop.crm.reply(to, "Hello")).status == 202
+    assert (await shop.campaign(new)).status == 202
+
+
+async def test_i3_whoever_has_a_given_up_number_now_has_refused_nothing(shop: Shop) -> None:
+    mail, old = email(), phone()
+    await shop.declares(email=mail, phone=old)
+    await shop.declares(email=mail, phone=phone())
+    await shop.hears(shop.customer(old, "sms"))
+    contact = await shop.contact(old)
+    assert (contact["tracked"], {one["status"] for one in contact["consents"]}) == (True, {"unknown"})
+
+
+@pytest.mark.parametrize("how", ["new", "known"])
+async def test_f4_who_refused_under_an_address_is_bound_by_it_to_no_browser(shop: Shop, how: str) -> None:
+    mail, number, device = email(), phone(), await shop.visitor()
+    await shop.agrees(mail, "revoked")
+    named = {"contact_id": (await shop.declares(phone=number))["id"]} if how == "known" else {}
+    said = {"email": mail, "handle": await device.handle()} | named
+    answer = await shop.crm.call("POST", "/v1/identify", said)
+    assert answer.json["notes"] == ["refused"]
+    contact = await shop.contact(mail)
+    assert (contact["tracked"], contact["bindings"]) == (False, [])
+
+
+async def test_erasure_forgets_numbers_that_were_given_up(shop: Shop) -> None:
+    mail, old, new = email(), phone(), phone()
+    contact = (await shop.declares(email=mail, phone=old, consents=["sms"]))["id"]
+    await shop.declares(email=mail, phone=new)
+    hashes = [thing_key(("address", one))[8:] for one in (("email", mail), ("phone", old), ("phone", new))]
+    assert "identity_op_thing" in await shop.found(*hashes)
+    assert (await shop.world.call("DELETE", f"/v1/admin/contacts/{contact}")).status == 200
+    assert await shop.found(mail, old[1:], new[1:], *hashes) == {}
+    assert await shop.consent("sms", old) == "revoked"
+    assert (await shop.campaign(old)).json["code"] == "no_consent"
+    customer = shop.customer(old, "sms")
+    assert (await shop.crm.reply(await shop.hears(customer), "Hello")).status == 202
+    assert await shop.consent("sms", old) == "unknown"

@@ -301,3 +301,33 @@ async def test_what_was_erased_does_not_come_back(shop_world: World) -> None:
     # What the erased contact was no part of can be undone all the same.
     for operation in (again["operation_id"], moved["operation_id"]):
         assert (await undoes(shop_world, operation)).status == 200
+
+
+async def test_h5_a_parent_undoes_nothing_of_contacts_that_it_may_not_know(shop_world: World) -> None:
+    shop, other = await opens(shop_world), await opens(shop_world, "other")
+    await writes(shop_world.customer(Person(ANNA)), shop)
+    theirs = await says(other, email=BEN_MAIL, phone=ANNA, traits={"likes": "tea"})
+    assert (await shop.call("GET", f"/v1/contacts/{theirs['contact']['id']}")).status == 404
+    refused = await undoes(shop, theirs["operation_id"])
+    assert (refused.status, code(refused)) == (403, "merge_not_allowed")
+    assert (await other.call("GET", f"/v1/contacts/{theirs['contact']['id']}")).status == 200
+    await says(shop, email=BEN_MAIL)
+    assert (await undoes(shop, theirs["operation_id"])).status == 200
+
+
+async def test_what_was_said_of_a_merged_contact_is_its_own_when_that_is_undone(shop_world: World) -> None:
+    """H5: who has identified one of two contacts knows that one, whatever they were merged with then."""
+    shop, other = await opens(shop_world), await opens(shop_world, "other")
+    kept, absorbed = [(await says(shop, email=mail))["contact"]["id"] for mail in (ANNA_MAIL, BEN_MAIL)]
+    operation = (await merges(shop_world, kept, absorbed)).json["operation_id"]
+    said = await says(other, email=BEN_MAIL, external_id="b7", name="Ben", traits={"likes": "tea"})
+    assert said["contact"] == {
+        "id": kept, "name": "Ben",
+        "addresses": [{"type": "email", "value": ANNA_MAIL}, {"type": "email", "value": BEN_MAIL}],
+    }  # fmt: skip
+    assert (await undoes(shop_world, operation)).status == 200
+    for contact, found, brought in ((kept, 404, ([], [], None)), (absorbed, 200, (["b7"], ["likes"], "Ben"))):
+        assert (await other.call("GET", f"/v1/contacts/{contact}")).status == found
+        view = (await shop_world.call("GET", f"/v1/admin/contacts/{contact}")).json
+        ids, traits = [one["external_id"] for one in view["external_ids"]], [one["name"] for one in view["traits"]]
+        assert (ids, traits, view["name"]) == brought

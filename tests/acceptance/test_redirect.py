@@ -15,6 +15,7 @@ from uuid import UUID
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
 from hub.domain.ids import new_id
 from hub.domain.link_tokens import digest, new_token, visitor_id
@@ -236,6 +237,12 @@ async def test_only_a_cookie_of_ours_is_a_visitor(open_world: Open, database_url
         assert (value == right) is is_known, sent
         click = (await stored(database_url, link))[-1]
         assert click["visitor_id"] == visitor_id(value)
+    # Some proxies pass each cookie on in a header of its own.
+    headers = CIMultiDict(
+        [("Host", GO), ("User-Agent", PHONE_AGENT), ("Cookie", "a=b"), ("Cookie", f"__Host-hv={right}")]
+    )
+    async with made.session.get(f"{made.hub.url}/{link.token}", headers=headers, allow_redirects=False) as answer:
+        assert attributes(answer.headers["Set-Cookie"])[1] == right
     # Neither is one in the URL.
     value = attributes((await Browser(made).click(f"{link.token}?__Host-hv={right}")).cookies[0])[1]
     assert value != right
@@ -432,8 +439,7 @@ async def test_known_links_lead_on_without_the_database_and_no_click_is_lost(dat
             replies = await asyncio.gather(*(browser.click(known.token) for browser in browsers))
             assert [(reply.status, reply.location, len(reply.cookies)) for reply in replies] == [(302, TARGET, 2)] * 8
         assert (await asked(browsers[0], "GET", f"/{known.token}", **telegram)).status == 302
-        for _ in range(2):
-            reply = await browsers[0].click(unknown.token)
+        for reply in await asyncio.gather(*(browser.click(unknown.token) for browser in browsers[:2])):
             assert (reply.status, reply.headers["retry-after"]) == (503, "5")
         assert hub.spooled() > 25 * 200
         await hub.line.up()
@@ -483,6 +489,52 @@ async def test_what_was_stored_after_all_is_not_stored_again(
     assert len(clicks) == 4
     assert await count(database_url, "told", link) == 4
     assert await ask(database_url, "select count(*) from click_origin") == 4
+
+
+async def test_who_comes_while_the_database_stands_still_for_a_moment_is_led_on(
+    open_world: Open, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nearly every link is followed for the first time, and so is none that the process knows."""
+    made = await open_world(**WEB)
+    known, unknown = await plant(database_url), await plant(database_url)
+    assert (await Browser(made).click(known.token)).status == 302
+    monkeypatch.setattr("hub.workers.clicks.PATIENCE", 0.0)
+    assert (await Browser(made).click(known.token)).status == 302
+    monkeypatch.undo()
+    assert (await Browser(made).click(unknown.token)).status == 302
+
+
+async def test_k1_who_comes_while_nobody_can_tell_is_not_early(database_url: str, tmp_path: Path) -> None:
+    """The link was looked at before its message was accepted, and the person comes when the database is away."""
+    link = await plant(database_url, is_personal=True, medium="whatsapp", message_id=new_id())
+    async with frail(database_url, tmp_path) as hub:
+        assert (await Browser(hub.world).click(link.token)).cookies == ()
+        await hub.line.down()
+        assert [len((await Browser(hub.world).click(link.token)).cookies) for _ in range(2)] == [2, 2]
+        await hub.line.up()
+        await until(lambda: hub.spooled() == 0)
+    assert [click["kind"] for click in await stored(database_url, link)] == ["early", "person", "person"]
+
+
+async def test_connections_that_lead_nowhere_any_more_keep_nobody_from_their_link(
+    database_url: str, tmp_path: Path
+) -> None:
+    """As after a failover: nothing ends them, while new ones are answered."""
+    links = [await plant(database_url) for _ in range(20)]
+    async with frail(database_url, tmp_path) as hub:
+        await asyncio.gather(*(Browser(hub.world).click(link.token) for link in links[:12]))
+        hub.line.silent()
+        replies = await asyncio.gather(*(Browser(hub.world).click(link.token) for link in links[11:18]))
+        assert [reply.status for reply in replies] == [302] + [503] * 6
+        hub.line.forsake()
+
+        async def leads_on() -> bool:
+            return (await Browser(hub.world).click(links[18].token)).status == 302
+
+        await until(leads_on)
+        await until(lambda: hub.spooled() == 0)
+        assert (await Browser(hub.world).click(links[19].token)).status == 302
+        await hub.line.down()  # else the hub waits for them as it stops
 
 
 async def test_what_a_link_was_before_the_outage_is_read_anew_after_it(database_url: str, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from uuid import UUID
 
-from hub.store import click_reports
+from hub.store import click_reports, stale_visits
 from hub.store.click_reports import Campaign
+from hub.store.pool import Database
 from tests.support.wire import connected
 
 FILL = """
@@ -47,3 +48,26 @@ async def test_reports_read_by_index(database_url: str) -> None:
             for index in indexes:
                 assert any(index in line for line in lines), (index, lines)
             assert not any(f"Seq Scan on {table} " in line for table in full for line in lines), lines
+
+
+VISITORS = """
+insert into visitor (id, created_at, seen_at)
+select lpad(x::text, 32, '0')::uuid, now(), now() - case when x % 10 = 0 then interval '800 days' else '0' end
+from generate_series(1, 20000) x;
+insert into visitor_twin (visitor_id, twin_id)
+select lpad((x + a)::text, 32, '0')::uuid, lpad((x + 1 - a)::text, 32, '0')::uuid
+from generate_series(1, 20000) x, generate_series(0, 1) a;
+insert into landing (click_id, visitor_id, link_id, session, click_at, landed_at, outcome, reason)
+select gen_random_uuid(), id, gen_random_uuid(), 's', now(), now(), 'anonymous', 'anonymous' from visitor"""
+
+
+async def test_visitors_are_forgotten_by_index(database_url: str) -> None:
+    async with connected(database_url) as conn:
+        await conn.execute(VISITORS)
+        await conn.execute("analyze")
+        janitor = await Database(lambda: {"dsn": database_url}).dedicated()
+        args = (stale_visits.VISITOR_AGE, 100)
+        lines = [row[0] for row in await janitor.conn.fetch(f"explain {stale_visits.PRUNE_VISITORS_SQL}", *args)]
+        await janitor.close()
+        for table in ("visitor", "visitor_twin", "landing"):
+            assert not any(f"Seq Scan on {table} " in line for line in lines), lines

@@ -43,7 +43,7 @@ async def test_one_contact_s_own_is_found_by_index(database_url: str) -> None:
         (contact_views.FIND_OWNER_SQL, ("phone", "+49000001234")),
         (contact_views.MAY_SEE_SQL, (UUID(int=1), [ONE])),
         (profile_reach.LIST_HEARERS_SQL, ([ONE],)),
-        (consents.TRACKING_SQL, (ONE,)),
+        (consents.TRACKING_SQL, ([ONE],)),
         (erasing.DROP_VISITS_SQL, ([ONE],)),
         (erasing.FORGET_CLICKS_SQL, ([ONE],)),
     )

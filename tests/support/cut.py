@@ -45,6 +45,11 @@ class Line:
         """Keep connections and carry nothing more, until `up`."""
         self._open.clear()
 
+    def forsake(self) -> None:
+        """What went silent stays so for ever; all else is carried again."""
+        self._open = asyncio.Event()
+        self._open.set()
+
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_unix_connection(self.target)
         self._links |= {writer, back}

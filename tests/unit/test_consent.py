@@ -163,7 +163,9 @@ def test_i3_a_number_given_up_stays_so_whatever_is_said_of_another() -> None:
 NUMBERS = st.sampled_from([A, B, None])
 EVENTS = st.builds(
     ConsentEvent,
-    st.sampled_from(["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending", "replaced"]),
+    st.sampled_from(
+        ["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending", "replaced"]
+    ),
     NUMBERS,
     st.sampled_from(["customer", "service", "operator", "provider", "site", "browser"]),
     st.just(START),

@@ -42,6 +42,10 @@ TABLE = [
     (["granted service", "stop@A", "granted operator!"], []),
     (["revoked service", "granted@A operator!"], [("revoked", None)]),  # errs on the customer's side
     (["stop@A", "granted@B operator!"], [("stop", None), ("start", B)]),
+    (["granted service", "replaced service"], [("replaced", None)]),
+    (["replaced service", "granted service"], []),
+    (["stop@A", "start@A", "replaced service"], [("stop", None), ("start", A), ("replaced", None)]),
+    (["revoked service", "replaced service"], [("revoked", None), ("replaced", None)]),
     (["marketing_stop@A", "granted service"], [("marketing_stop", A)]),
     (["marketing_stop@A", "marketing_resume@A"], []),
 ]
@@ -54,7 +58,9 @@ def test_h5_what_is_refused_outlives_an_erasure(entries: list[str], kept: list[t
 
 EVENTS = st.builds(
     ConsentEvent,
-    st.sampled_from(["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending"]),
+    st.sampled_from(
+        ["granted", "revoked", "stop", "start", "marketing_stop", "marketing_resume", "pending", "replaced"]
+    ),
     st.sampled_from(NUMBERS),
     st.sampled_from(["customer", "service", "operator", "provider", "site", "browser"]),
     st.just(AT),

@@ -179,6 +179,17 @@ def test_i2_email_link_then_the_popup_asks_for_the_phone_only(by: str, standing:
     assert world.bindings_of(visitor)[0].trust is trust
 
 
+def test_i2_what_is_agreed_to_with_the_declaration_that_confirms_a_number_is_granted() -> None:
+    world = World()
+    visitor = world.id()
+    anna = world.person(email=ANNA_MAIL)
+    world.click(visitor, world.link(anna, ANNA_MAIL))
+    world.declare(visitor, by="browser", phone="0151 11111111")
+    assert world.declare(by="service", email=ANNA_MAIL, phone=ANNA, consents=["sms"]).contact_id == anna
+    assert world.addresses(anna)[ANNA] == Standing.DECLARED
+    assert world.said(ANNA) == [("granted", "sms")]
+
+
 def test_i1_anonymous_opt_in_then_checkout_with_a_known_email() -> None:
     world = World()
     visitor = world.id()

@@ -5,17 +5,19 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from hub.domain.link_tokens import digest, new_token, token_of
 from hub.domain.stitching import IDENTIFIES, REDIRECTS
 from hub.domain.tracking import Tracking
 from hub.http import link_misses
 from hub.http.client_address import ClientAddresses
-from hub.http.link_answers import with_key
+from hub.http.link_answers import may_be_ready, with_key
 from hub.http.link_cache import Link, LinkCache
 from hub.http.link_host import LinkHost, role_of
 from hub.http.link_misses import MISSES_PER_MINUTE, Misses
@@ -109,6 +111,9 @@ class Front:
 
     async def find(self, _: bytes) -> Link | None:
         return None
+
+    async def comes_back(self, _: float) -> bool:
+        return True
 
     def submit(self, click: Click) -> "asyncio.Future[None]":
         self.clicks.append(click)
@@ -211,6 +216,13 @@ async def test_both_kinds_of_connections_get_the_same_answer(front: Front) -> No
         assert names <= reply.headers.keys()
     assert found[0].headers.keys() == names
     assert found[2].headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(("unread", "is_ready"), [(0, True), (65_536, True), (65_537, False)])
+def test_who_asks_and_does_not_read_has_to_wait(unread: int, is_ready: bool) -> None:
+    """Bytes that are written past the server are not held back by it: they would pile up."""
+    transport = Mock(get_write_buffer_size=lambda: unread)
+    assert may_be_ready(make_mocked_request("GET", f"/{TOKEN}", transport=transport)) is is_ready
 
 
 async def test_the_last_answer_of_a_process_says_so(front: Front) -> None:
