@@ -8,7 +8,7 @@ from tests.support.races import RACES, Arena, killed_after_the_call
 from tests.support.serving import HubProcess, serving
 from tests.support.world import world
 
-ROUNDS = 10
+ROUNDS = 5
 
 
 @pytest.mark.parametrize("name", list(RACES))

@@ -611,7 +611,9 @@ async def test_two_processes_share_the_clicks_and_the_next_brings_in_what_they_l
             async def clicks(followed: Planted, times: int) -> set[int]:
                 return set(await asyncio.gather(*(click(followed) for _ in range(times))))
 
-            assert await clicks(link, 30) == await clicks(other, 10) == {302}
+            for _ in range(5):  # so many that each process knows the link, whichever of them takes more
+                assert await clicks(link, 30) == {302}
+            assert await clicks(other, 10) == {302}
             await ask(database_url, "update tracked_link set disabled_at = now() where id = $1", other.id)
 
             async def is_noticed() -> bool:
@@ -630,12 +632,12 @@ async def test_two_processes_share_the_clicks_and_the_next_brings_in_what_they_l
     async with reopened(database_url, folder, **WEB):
 
         async def are_there() -> bool:
-            return len(await stored(database_url, link)) == 50
+            return len(await stored(database_url, link)) == 170
 
         await until(are_there)
     days = Counter(click["at"].date().isoformat() for click in await stored(database_url, link))
-    assert days == {today: 30, before: 20}
-    assert await count(database_url, "told", link) == 50
+    assert days == {today: 150, before: 20}
+    assert await count(database_url, "told", link) == 170
 
 
 def _is_alive(pid: int) -> bool:

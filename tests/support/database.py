@@ -15,6 +15,7 @@ from hub.store.embedded import EmbeddedPostgres
 from hub.store.migrate import migrate
 
 TEMPLATE = "partyline_template"
+ROOM = 3 * 1024**3
 
 
 def system_binaries() -> Path | None:
@@ -64,10 +65,19 @@ class Server:
             await self.execute(f"drop database {name} with (force)")
 
 
+def _place() -> str:
+    """In memory where there is room: a database for each test is a thousand files, made and removed. Those who test
+    what outlives a crash have servers of their own, on disk.
+    """
+    memory = Path("/dev/shm")
+    is_roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM
+    return str(memory) if is_roomy else "/tmp"
+
+
 @contextmanager
 def server() -> Iterator[Server]:
     """Start it, with a migrated template database."""
-    folder = Path(tempfile.mkdtemp(prefix="partyline-tests-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="partyline-tests-", dir=_place()))
     folder.chmod(0o755)
     with asyncio.Runner() as runner:
         postgres = EmbeddedPostgres(folder, binaries=system_binaries())
