@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -75,6 +75,9 @@ from hub.workers.teller import Teller
 from providers.base import Provider
 
 log = structlog.get_logger()
+
+_SETTLE: Final = 3.0
+"""Seconds in which a hub that starts keeps no house: it has enough to do."""
 
 
 class Unfit(Exception):
@@ -347,6 +350,7 @@ class _Parts:
             click_retention_days=settings.click_retention_days,
             address_retention_days=settings.address_retention_days,
             visit_retention_days=settings.visit_retention_days,
+            settle=_SETTLE,
         )
         self._teller = Teller(database, publish, settings.tracking_consent)
         self._supervisor = Supervisor(_end_process)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
@@ -189,6 +190,7 @@ class Dialer:
         self._resolver.close()
 
 
+@cache
 def _default_tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])

@@ -62,7 +62,9 @@ class Janitor:
         click_retention_days: float = 180,
         address_retention_days: float = 30,
         visit_retention_days: float = 400,
+        settle: float = 0,
     ) -> None:
+        """`settle`: seconds after the start in which only what cannot wait is done, the partitions."""
         self._database = database
         self._key_days = inbound_key_days
         self._event_age = timedelta(days=event_retention_days)
@@ -70,6 +72,7 @@ class Janitor:
         self._click_age = timedelta(days=click_retention_days)
         self._address_age = timedelta(days=address_retention_days)
         self._visit_age = timedelta(days=visit_retention_days)
+        self._settle = settle
         self._held = 0
 
     async def run(self) -> None:
@@ -78,6 +81,8 @@ class Janitor:
         try:
             await leases.own(owner.conn, leases.JANITOR)
             await leases.limit_silence(owner.conn, SILENCE)
+            await self._do(owner, self._make_partitions)
+            await asyncio.sleep(self._settle)
             while True:
                 await self._round(owner)
                 await asyncio.sleep(INTERVAL)
@@ -108,11 +113,15 @@ class Janitor:
             self._count,
         )
         for chore in chores:
-            try:
-                await chore(owner)
-            except Exception as error:
-                log.exception("janitor.chore_failed", chore=chore.__name__.strip("_"), error=type(error).__name__)
-                await leases.confirm(owner.conn)
+            await self._do(owner, chore)
+
+    async def _do(self, owner: Dedicated, chore: Callable[[Dedicated], Awaitable[None]]) -> None:
+        try:
+            await chore(owner)
+        except Exception as error:
+            name = getattr(chore, "__name__", "").strip("_")
+            log.exception("janitor.chore_failed", chore=name, error=type(error).__name__)
+            await leases.confirm(owner.conn)
 
     async def _make_partitions(self, owner: Dedicated) -> None:
         async with owner.transaction() as conn:

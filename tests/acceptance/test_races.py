@@ -1,4 +1,4 @@
-"""Races, ten rounds each (rules A2, A5, A6, E2 to E8); `make soak` runs two hundred."""
+"""Races, five rounds each (rules A2, A5, A6, E2 to E8); `make soak` runs two hundred."""
 
 from pathlib import Path
 
