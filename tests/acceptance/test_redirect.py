@@ -584,7 +584,7 @@ async def test_k3_a_click_that_comes_after_its_page_binds_all_the_same(
             return await who(database_url, browser.visitor) == contact
 
         await until(is_bound)
-        assert hub.spooled() == 0
+        await until(lambda: hub.spooled() == 0)
 
 
 async def test_two_processes_share_the_clicks_and_the_next_brings_in_what_they_leave(

@@ -269,7 +269,7 @@ async def test_who_opted_out_is_refused_with_twilio_s_code(
     ],
 )
 async def test_a_problem_document_says_the_same(
-    connect: Connect, unused_tcp_port: int, body: dict[str, Any], code: str, provider_code: str | None
+    connect: Connect, body: dict[str, Any], code: str, provider_code: str | None
 ) -> None:
     """Newer answers are problem documents (RFC 9457), for which the SDK has another exception."""
     document = {"type": "https://www.twilio.com/docs/errors", "title": "Attempt to send", "status": 400} | body
@@ -281,8 +281,8 @@ async def test_a_problem_document_says_the_same(
     app.router.add_route("*", "/{path:.*}", refuse)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
-    provider = await connect(api_url=f"http://127.0.0.1:{unused_tcp_port}")
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    provider = await connect(api_url=f"http://127.0.0.1:{runner.addresses[0][1]}")
     calls = (
         provider.send(message()),
         provider.find_sent(message(), START, START),

@@ -15,6 +15,8 @@ from hub.store.embedded import EmbeddedPostgres
 from hub.store.migrate import migrate
 
 TEMPLATE = "partyline_template"
+FLEETING = ("alter system set fsync = off", "alter system set full_page_writes = off", "select pg_reload_conf()")
+"""Nothing of it has to outlive the machine."""
 ROOM = 3 * 1024**3
 
 
@@ -58,7 +60,7 @@ class Server:
     async def fresh(self) -> AsyncIterator[str]:
         """A migrated, empty database, gone afterwards; gives its URL."""
         name = f"test_{uuid4().hex}"
-        await self.execute(f"create database {name} template {TEMPLATE}")
+        await self.execute(f"create database {name} template {TEMPLATE} strategy file_copy")
         try:
             yield self.url(name)
         finally:
@@ -83,7 +85,7 @@ def server() -> Iterator[Server]:
         postgres = EmbeddedPostgres(folder, binaries=system_binaries())
         runner.run(postgres.start())
         made = Server(postgres)
-        runner.run(made.execute(f"create database {TEMPLATE}"))
+        runner.run(made.execute(f"create database {TEMPLATE}", *FLEETING))
         runner.run(_migrate(made))
         try:
             yield made
