@@ -1,4 +1,4 @@
-"""Races, five rounds each (rules A2, A5, A6, E2 to E8); `make soak` runs two hundred."""
+"""Races, three rounds each (rules A2, A5, A6, E2 to E8); `make soak` runs two hundred."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.support.races import RACES, Arena, killed_after_the_call
 from tests.support.serving import HubProcess, serving
 from tests.support.world import world
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 @pytest.mark.parametrize("name", list(RACES))

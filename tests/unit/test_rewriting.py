@@ -466,7 +466,7 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(PIECES | st.text(max_size=5), max_size=14).map("".join)
 
 
-@settings(max_examples=500)
+@settings(max_examples=100)
 @given(TEXTS, st.booleans(), st.booleans(), st.sampled_from([PERSONAL_LENGTH, ANONYMOUS_LENGTH]))
 def test_whatever_is_written_comes_back(text: str, is_sms: bool, is_careful: bool, length: int) -> None:
     message = sms(text) if is_sms else outgoing("text", {"text": text})
@@ -482,7 +482,7 @@ def test_whatever_is_written_comes_back(text: str, is_sms: bool, is_careful: boo
         assert count_segments(form["text"]) <= count_segments(text)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.dictionaries(st.text(min_size=1, max_size=3), TEXTS.filter(bool), max_size=4), st.data())
 def test_so_do_variables(variables: dict[str, str], data: st.DataObject) -> None:
     wanted = data.draw(st.lists(st.sampled_from(sorted(variables)), unique=True) if variables else st.just([]))
