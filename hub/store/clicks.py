@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from hub.store.pool import Connection
@@ -75,19 +75,14 @@ class ClickSpool(EntrySpool[Click]):
         )
 
 
-# The ids of new clicks are new, and so nothing has to be looked for. Links and visitors are in order, lest two batches
-# wait for each other's.
-ADD_CLICKS_SQL = """
-with given as (
-    select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::boolean[], $7::uuid[],
-                         $8::bytea[], $9::bytea[], $10::text[], $11::boolean[], $12::text[], $13::text[])
-        as given(id, at, link_id, kind, reason, counts, visitor_id, receipt_hash, key_hash, site, opted_out, user_agent,
-                 prefix)
-), origins as (
-    insert into click_origin (click_id, at, prefix) select id, at, prefix::cidr from given
-), untold as (
-    insert into click_untold (click_id, at, link_id) select id, at, link_id from given where counts
-), visitors as (
+_COLUMNS: Final = """id, at, link_id, kind, reason, counts, visitor_id, receipt_hash, key_hash, site, opted_out,
+                   user_agent"""
+_GIVEN: Final = f"""
+    from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::boolean[], $7::uuid[],
+                $8::bytea[], $9::bytea[], $10::text[], $11::boolean[], $12::text[], $13::text[])
+        as given({_COLUMNS}, prefix)"""
+# Links and visitors are in order, lest two batches wait for each other's.
+_ALONG: Final = """visitors as (
     insert into visitor (id, created_at, seen_at)
     select visitor_id, min(at), min(at) from given where visitor_id is not null group by visitor_id order by visitor_id
     on conflict do nothing
@@ -96,10 +91,19 @@ with given as (
     from (select id, $15::timestamptz as at from tracked_link where id = any($14::uuid[]) order by id
           for no key update) found
     where l.id = found.id and l.suspect_at is null
-)
-insert into click (id, at, link_id, kind, reason, counts, visitor_id, receipt_hash, key_hash, site, opted_out,
-                   user_agent)
-select id, at, link_id, kind, reason, counts, visitor_id, receipt_hash, key_hash, site, opted_out, user_agent
+)"""
+
+# The ids of new clicks are new, and so nothing has to be looked for.
+ADD_CLICKS_SQL = f"""
+with given as (
+    select * {_GIVEN}
+), origins as (
+    insert into click_origin (click_id, at, prefix) select id, at, prefix::cidr from given
+), untold as (
+    insert into click_untold (click_id, at, link_id) select id, at, link_id from given where counts
+), {_ALONG}
+insert into click ({_COLUMNS})
+select {_COLUMNS}
 from given"""
 
 
@@ -109,17 +113,12 @@ async def add_clicks(conn: Connection, clicks: Sequence[Click]) -> None:
 
 
 # Those that the database has after all are left alone, with all that was written along with them.
-REPLAY_CLICKS_SQL = """
+REPLAY_CLICKS_SQL = f"""
 with given as materialized (
-    select distinct on (id) *
-    from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[], $6::boolean[], $7::uuid[],
-                $8::bytea[], $9::bytea[], $10::text[], $11::boolean[], $12::text[], $13::text[])
-        as given(id, at, link_id, kind, reason, counts, visitor_id, receipt_hash, key_hash, site, opted_out, user_agent,
-                 prefix)
+    select distinct on (id) * {_GIVEN}
 ), stored as (
-    insert into click (id, at, link_id, kind, reason, counts, visitor_id, receipt_hash, key_hash, site, opted_out,
-                       user_agent)
-    select id, at, link_id, kind, reason, counts, visitor_id, receipt_hash, key_hash, site, opted_out, user_agent
+    insert into click ({_COLUMNS})
+    select {_COLUMNS}
     from given order by id
     on conflict (id, at) do nothing
     returning id, at, link_id, counts
@@ -128,16 +127,7 @@ with given as materialized (
     select s.id, s.at, g.prefix::cidr from stored s join given g on g.id = s.id
 ), untold as (
     insert into click_untold (click_id, at, link_id) select id, at, link_id from stored where counts
-), visitors as (
-    insert into visitor (id, created_at, seen_at)
-    select visitor_id, min(at), min(at) from given where visitor_id is not null group by visitor_id order by visitor_id
-    on conflict do nothing
-), suspects as (
-    update tracked_link l set suspect_at = found.at
-    from (select id, $15::timestamptz as at from tracked_link where id = any($14::uuid[]) order by id
-          for no key update) found
-    where l.id = found.id and l.suspect_at is null
-)
+), {_ALONG}
 select id from stored"""
 
 

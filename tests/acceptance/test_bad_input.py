@@ -335,7 +335,7 @@ async def test_b5_surrogates_everywhere_else(wire: Wire, helpdesk: Service) -> N
         await hears(helpdesk, f"{good}{letter}")
 
 
-async def test_b5_what_postgres_refuses_is_set_aside_alone(wire: Wire, helpdesk: Service) -> None:
+async def test_b5_h2_what_postgres_refuses_is_set_aside_alone(wire: Wire, helpdesk: Service) -> None:
     """An address too long for an index: the item waits in quarantine, its replay is refused and not a fault of ours."""
     endless = base64.b64encode(os.urandom(20_000)).decode()
     good = unique("fine ")

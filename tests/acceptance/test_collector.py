@@ -324,7 +324,7 @@ async def test_a_body_is_at_most_64_kb(place: Place) -> None:
     assert answer.headers["access-control-allow-origin"] == WWW
 
 
-async def test_more_than_ten_a_second_are_put_off(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_h4_more_than_ten_a_second_are_put_off(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "monotonic", lambda: 1000.0)
     browser, other = (place.browser(is_patient=False) for _ in range(2))
     nobody = place.browser(is_patient=False, consent="denied")

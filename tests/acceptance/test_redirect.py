@@ -350,7 +350,7 @@ async def test_a_change_of_a_link_is_noticed(open_world: Open, database_url: str
     await until(is_gone)
 
 
-async def test_whoever_guesses_is_slowed_down_with_their_network(open_world: Open, database_url: str) -> None:
+async def test_h4_whoever_guesses_is_slowed_down_with_their_network(open_world: Open, database_url: str) -> None:
     """Links that are known go on; so does everybody else."""
     made = await open_world(**WEB, trusted_proxies=("127.0.0.0/8",))
     known, fresh = await plant(database_url), await plant(database_url)
@@ -427,7 +427,9 @@ async def frail(database_url: str, folder: Path) -> AsyncIterator[Frail]:
         await line.up()
 
 
-async def test_known_links_lead_on_without_the_database_and_no_click_is_lost(database_url: str, tmp_path: Path) -> None:
+async def test_f3_known_links_lead_on_without_the_database_and_no_click_is_lost(
+    database_url: str, tmp_path: Path
+) -> None:
     """Refused, then silent: every answered click is stored once, told once, with all that belongs to it."""
     known, unknown = await plant(database_url, is_personal=True, medium="sms"), await plant(database_url)
     telegram = {"User-Agent": OTHERS["telegram"][1]["User-Agent"]}

@@ -124,7 +124,7 @@ def places(view: dict[str, Any]) -> list[tuple[str, str]]:
 # What is sent, kept and seen ----------------------------------------------------------------------------------------
 
 
-async def test_an_sms_with_tracked_links(shop: Shop) -> None:
+async def test_f1_an_sms_with_tracked_links(shop: Shop) -> None:
     """Without the customer's consent they identify nobody, with it they do; the thread keeps what was written."""
     text = f"Sale: *{X}*, and {Y}. Again: {X}"
     seen: list[str] = []
