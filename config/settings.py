@@ -12,6 +12,15 @@ from pydantic_settings.sources import DotEnvSettingsSource
 
 DEFAULT_ELIGIBILITY_FILE = Path(__file__).with_name("eligibility.toml")
 ROLES = ("gateway", "fanout", "sender", "janitor")
+REFUSED_TYPES = (
+    "application/x-msdownload", "application/x-msdos-program", "application/x-dosexec", "application/x-msi",
+    "application/vnd.microsoft.portable-executable", "application/x-executable", "application/x-elf",
+    "application/x-mach-binary", "application/x-sharedlib", "application/java-archive", "application/x-java-*",
+    "application/vnd.android.package-archive", "application/x-sh", "application/x-shellscript", "application/x-bat",
+    "application/hta", "text/html", "application/xhtml+xml", "image/svg+xml", "text/javascript",
+    "application/javascript", "application/x-javascript", "application/ecmascript",
+)  # fmt: skip
+"""Programs, and what a browser would run."""
 _URL: TypeAdapter[AnyHttpUrl] = TypeAdapter(AnyHttpUrl)
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*")
 
@@ -46,10 +55,16 @@ class Settings(BaseSettings):
     )
     meta_verify_token: SecretStr | None = Field(None, description="the word Meta repeats in its handshake")
     meta_access_token: SecretStr | None = Field(None, description="permanent token of the system user")
+    meta_app_id: str | None = Field(
+        None, description="the Meta app's id: checks can tell then which webhook fields it is subscribed to, and where"
+    )
     meta_api_url: str | None = Field(None, description="another Graph API (the simulator); empty is Meta's")
     twilio_account_sid: str | None = Field(None, description="account the numbers belong to")
     twilio_auth_token: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="auth tokens, comma-separated during rotation: the first sends, all verify"
+    )
+    twilio_shared_key: SecretStr | None = Field(
+        None, description="key that Twilio signs webhooks with by HMAC-SHA256, where that is set up"
     )
     twilio_api_url: str | None = Field(None, description="another Twilio API (the simulator); empty is Twilio's")
 
@@ -64,8 +79,32 @@ class Settings(BaseSettings):
     delivery_concurrency: int = Field(32, ge=1, le=1000, description="deliveries in flight per subscription")
     send_concurrency: int = Field(20, ge=1, le=100, description="sends to providers in flight per process")
     send_timeout: float = Field(30.0, gt=0, le=120, description="seconds a provider has to take a message")
-    media_max_bytes: int = Field(100 * 1024 * 1024, ge=1, description="bytes of a file that services upload, at most")
+    media_max_bytes: int = Field(
+        100 * 1024 * 1024, ge=1, description="bytes of a file, at most: of what services upload and customers send"
+    )
+    media_concurrency: int = Field(4, ge=1, le=64, description="files of customers fetched at once per process")
+    media_refused_types: Annotated[tuple[str, ...], NoDecode] = Field(
+        REFUSED_TYPES, description="types of customers' files that are not fetched, comma-separated, as application/x-*"
+    )
+    media_link_seconds: int = Field(86_400, ge=60, description="seconds the signed address of a file is good")
+    media_retention_days: int = Field(0, ge=0, description="days files of customers are kept; 0 keeps them")
+    media_upload_retention_days: int = Field(
+        0, ge=0, description="days after its last use that a file of a service is kept; 0 keeps them"
+    )
+    media_store: str = Field(
+        "", pattern=r"^(s3://[^/\s]+(/\S*)?)?$", description="s3://bucket/prefix for files; empty is DATA_DIR"
+    )
+    s3_endpoint: str = Field("", description="URL of what speaks S3; empty is Amazon's")
+    s3_region: str = Field("", description="region of the bucket")
+    s3_access_key: str = Field("", description="key id for the bucket; empty asks the machine's own configuration")
+    s3_secret_key: SecretStr | None = Field(None, description="the secret that goes with it")
     whatsapp_rate: float = Field(80.0, gt=0, description="messages a second a WhatsApp sender may send (rule E9)")
+    whatsapp_pair_rate: float = Field(
+        10.0, gt=0, description="messages a minute a WhatsApp sender may send to one customer (rule E9)"
+    )
+    whatsapp_pair_burst: int = Field(
+        45, ge=1, description="how many of these may go at once; they are made up for later"
+    )
     sms_rate: float = Field(10.0, gt=0, description="messages a second an SMS sender may send (rule E9)")
     agent_per_minute: int = Field(30, ge=0, description="messages a minute of one agent; 0 is no limit (rule E3)")
     service_per_minute: int = Field(
@@ -79,6 +118,15 @@ class Settings(BaseSettings):
     inbound_key_days: int = Field(45, ge=30, description="days a provider item is known as seen (rule B4)")
     event_retention_days: int = Field(
         30, ge=1, description="days events are kept, and longer while a service that is delivered to needs them"
+    )
+    reconcile_interval: float = Field(
+        300.0,
+        ge=0,
+        description="seconds between fetches of what webhooks left out, from providers' lists; 0: only when asked",
+    )
+    reconcile_lookback_days: int = Field(7, ge=1, le=30, description="days such a fetch goes back, at most")
+    health_interval: float = Field(
+        600.0, ge=0, description="seconds between checks of every sender with its provider; 0: none"
     )
     attempt_retention_days: int = Field(14, ge=1, description="days it is known what was attempted and delivered")
 
@@ -132,7 +180,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "secret_keys", "roles", "meta_app_secrets", "twilio_auth_token", "site_domains", "site_secrets",
-        "trusted_proxies", mode="before",
+        "trusted_proxies", "media_refused_types", mode="before",
     )  # fmt: skip
     @classmethod
     def _split(cls, value: object) -> object:
@@ -142,12 +190,15 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("admin_key", "database_url", "meta_verify_token", "meta_access_token", mode="before")
+    @field_validator(
+        "admin_key", "database_url", "meta_verify_token", "meta_access_token", "s3_secret_key", "twilio_shared_key",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
 
-    @field_validator("twilio_account_sid", "meta_api_url", "twilio_api_url", mode="before")
+    @field_validator("twilio_account_sid", "meta_app_id", "meta_api_url", "twilio_api_url", mode="before")
     @classmethod
     def _blank_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -178,7 +229,9 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ip_network(text)) for text in value)
 
-    @field_validator("public_url", "meta_api_url", "twilio_api_url", "link_base_url", "collector_base_url")
+    @field_validator(
+        "public_url", "meta_api_url", "twilio_api_url", "link_base_url", "collector_base_url", "s3_endpoint"
+    )
     @classmethod
     def _url_without_slash(cls, value: str | None) -> str | None:
         if not value:

@@ -173,23 +173,51 @@ def check_command() -> None:
     run(lambda: check.report(settings))
 
 
+def _list_scenarios(context: click.Context, _: click.Parameter, is_wanted: bool) -> None:
+    """Print the scenarios, one a line, and exit."""
+    if not is_wanted or context.resilient_parsing:
+        return
+    from hub.simulate import SCENARIOS
+
+    width = max(map(len, SCENARIOS))
+    for name, summary in SCENARIOS.items():
+        click.echo(f"{name:{width}}  {summary}")
+    context.exit()
+
+
 @main.command("simulate")
+@click.argument("scenario", default="mixed")
+@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_scenarios,
+              help="Print the scenarios there are, and exit.")  # fmt: skip
 @click.option("--hub", "hub_url", default="http://127.0.0.1:8080", show_default=True, help="Where the hub listens.")
 @click.option("--messages", type=click.IntRange(1), default=100, show_default=True, help="How many to post.")
 @click.option("--customers", type=click.IntRange(1), default=10, show_default=True, help="From how many customers.")
 @click.option("--batch", type=click.IntRange(1), default=10, show_default=True, help="Most messages in one webhook.")
 @click.option("--duplicates", type=_PART, default=0.05, show_default=True, help="Part of the messages posted twice.")
 @click.option("--reorder", type=_PART, default=0.05, show_default=True, help="Part of the messages that swap places.")
+@click.option("--no-phone", type=_PART, default=0.1, show_default=True, help="Part of the customers without phone.")
+@click.option("--twilio", type=_PART, default=0.0, show_default=True, help="Part of the messages that go over Twilio.")
+@click.option("--outage", type=_PART, default=0.0, show_default=True, help="Part of Twilio's webhooks that are lost.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same traffic.")
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Webhooks at a time.")
 @click.option("--phone-number-id", help="To this number only; all that the hub knows of unless given.")
-def simulate_command(**options: Any) -> None:
-    """Post provider traffic to a hub, signed with the secrets of this environment."""
-    settings = load_settings()
-    logs.configure("error", "console")
+@click.option("--api-port", type=click.IntRange(0, 65535), help="Serve the providers' APIs on this port meanwhile.")
+@click.option(
+    "--stay", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds longer, with --api-port."
+)
+def simulate_command(scenario: str, **options: Any) -> None:
+    """Post provider traffic to a hub, signed with the secrets of this environment.
+
+    SCENARIO is one that --list names. Options up to --concurrency but --hub and --seed are about the mixed load, which
+    is what is posted unless a scenario is named.
+    """
     from hub import simulate
 
-    run(lambda: simulate.traffic(settings, **options))
+    if scenario not in simulate.SCENARIOS:
+        raise click.BadParameter(f"there is no scenario {scenario!r}; --list names all", param_hint="SCENARIO")
+    settings = load_settings()
+    logs.configure("error", "console")
+    run(lambda: simulate.traffic(settings, scenario=scenario, **options))
 
 
 if __name__ == "__main__":

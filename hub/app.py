@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import structlog
@@ -19,6 +20,7 @@ from config.settings import Settings
 from hub.domain.eligibility import Rule, read_rules
 from hub.domain.endpoints import EndpointPolicy
 from hub.domain.errors import Refusal, Unavailable
+from hub.domain.events import Event
 from hub.domain.handles import Handles
 from hub.domain.limits import Limits
 from hub.domain.media_links import MediaLinks
@@ -45,6 +47,7 @@ from hub.http import (
     numbers,
     problems,
     read_marks,
+    reconciliation,
     sending,
     templates,
     tracker,
@@ -61,13 +64,17 @@ from hub.store.embedded_host import EmbeddedError
 from hub.store.files import Files
 from hub.store.migrate import MigrationError, list_missing, migrate
 from hub.store.pool import Database, DatabaseRefused
+from hub.store.s3 import Bucket, S3Blobs
 from hub.store.sealing import KeyProblem, Sealer, kept_key, new_api_key, new_secret_key
 from hub.store.spool import Spool
 from hub.workers.click_spool import ClickReplay
 from hub.workers.clicks import Clicks
+from hub.workers.health import HealthChecks
 from hub.workers.intake import Intake
 from hub.workers.janitor import Janitor
 from hub.workers.media_desk import MediaDesk
+from hub.workers.media_vault import MediaVault
+from hub.workers.reconciler import Reconciler
 from hub.workers.respool import Respool
 from hub.workers.sender import Sender
 from hub.workers.supervisor import Supervisor
@@ -179,6 +186,8 @@ async def connect_providers(settings: Settings) -> list[Provider]:
         app_secrets=[secret.get_secret_value() for secret in settings.meta_app_secrets],
         verify_token=_secret(settings.meta_verify_token),
         access_token=_secret(settings.meta_access_token),
+        app_id=settings.meta_app_id,
+        public_url=settings.reached_at,
         api_url=settings.meta_api_url,
         timeout=settings.send_timeout,
         concurrency=settings.send_concurrency,
@@ -186,6 +195,7 @@ async def connect_providers(settings: Settings) -> list[Provider]:
     twilio = await providers.twilio.connect(
         account_sid=settings.twilio_account_sid,
         auth_tokens=[token.get_secret_value() for token in settings.twilio_auth_token],
+        shared_key=_secret(settings.twilio_shared_key),
         public_url=settings.reached_at,
         api_url=settings.twilio_api_url,
         timeout=settings.send_timeout,
@@ -264,8 +274,26 @@ def build_app(context: Context, *, is_gateway: bool = True) -> web.Application:
         events.add_routes(app)
         admin.add_routes(app)
         admin_messages.add_routes(app)
+        reconciliation.add_routes(app)
         click_reports.add_routes(app)
     return app
+
+
+def open_files(settings: Settings) -> Files:
+    """Where files lie: in the configured bucket, or under DATA_DIR."""
+    folder = settings.data_dir / "media"
+    name, _, prefix = settings.media_store.removeprefix("s3://").partition("/")
+    if not name:
+        return Files(folder, max_bytes=settings.media_max_bytes)
+    bucket = Bucket(
+        name,
+        prefix.strip("/"),
+        settings.s3_endpoint,
+        settings.s3_region,
+        settings.s3_access_key,
+        _secret(settings.s3_secret_key) or "",
+    )
+    return Files(folder, max_bytes=settings.media_max_bytes, blobs=S3Blobs(bucket, folder))
 
 
 @asynccontextmanager
@@ -319,12 +347,22 @@ class _Parts:
         self._settings = settings
         keys, eligibility = sealer(settings), load_eligibility(settings)
         policy = load_endpoint_policy(settings)
+        files = open_files(settings)
+        media_links = MediaLinks(settings.reached_at, secret_keys(settings), settings.media_link_seconds)
         self._client = DeliveryClient(policy, timeout=settings.delivery_timeout)
         self._dispatcher = Dispatcher(
-            database, keys, self._client, concurrency=settings.delivery_concurrency, timeout=settings.delivery_timeout
-        )
+            database, keys, self._client, concurrency=settings.delivery_concurrency, timeout=settings.delivery_timeout,
+            links=media_links,
+        )  # fmt: skip
         publish = self._dispatcher.publish
-        self._intake = Intake(database, publish, queue_limit=settings.ingest_queue)
+        self._vault = MediaVault(
+            database,
+            {p.name: p for p in connected},
+            files,
+            concurrency=settings.media_concurrency,
+            refused=settings.media_refused_types,
+        )
+        self._intake = Intake(database, self._publish_taken_in, queue_limit=settings.ingest_queue)
         self._spool = Spool(settings.data_dir / "spool")
         tracking = tracking_of(settings)
         self._click_spool = ClickSpool(settings.data_dir / "clicks")
@@ -332,15 +370,17 @@ class _Parts:
         self._click_replay = ClickReplay(database, self._click_spool, self._clicks, tracking, publish)
         self._links = LinkCache(database, tracking)
         by_name = {p.name: p for p in connected}
-        files = Files(settings.data_dir / "media", max_bytes=settings.media_max_bytes)
-        media_links = MediaLinks(settings.reached_at, secret_keys(settings))
+        desk = MediaDesk(database, by_name, files, media_links)
         self._sender = Sender(
             database,
             by_name,
             publish,
-            prepare=MediaDesk(database, by_name, files, media_links).prepare,
+            prepare=desk.prepare,
+            review=desk.review,
             concurrency=settings.send_concurrency,
             rates={"whatsapp": settings.whatsapp_rate, "sms": settings.sms_rate},
+            pair_rate=settings.whatsapp_pair_rate / 60,
+            pair_burst=settings.whatsapp_pair_burst,
         )
         self._janitor = Janitor(
             database,
@@ -350,22 +390,37 @@ class _Parts:
             click_retention_days=settings.click_retention_days,
             address_retention_days=settings.address_retention_days,
             visit_retention_days=settings.visit_retention_days,
+            files=files,
+            media_retention_days=settings.media_retention_days,
+            media_upload_retention_days=settings.media_upload_retention_days,
             settle=_SETTLE,
         )
+        self._health = HealthChecks(database, by_name, publish, interval=settings.health_interval)
         self._teller = Teller(database, publish, settings.tracking_consent)
         self._supervisor = Supervisor(_end_process)
         routes = {route.path: (p.name, route) for p in connected for route in p.routes}
         self._respool = Respool(self._spool, self._intake, {path: route for path, (_, route) in routes.items()})
+        self._reconciler = Reconciler(
+            database,
+            connected,
+            self._intake,
+            lambda: not self._spool.is_empty,
+            interval=settings.reconcile_interval,
+            lookback=timedelta(days=settings.reconcile_lookback_days),
+        )
         self.context = Context(
             database=database,
             sealer=keys,
             intake=self._intake,
             spool=self._spool,
             routes=routes,
+            parsers=routes | {p.listing.path: (p.name, p.listing) for p in connected if p.listing},
             handshakes=[handshake for p in connected for handshake in p.handshakes],
             publish=publish,
             refresh=self._dispatcher.refresh,
             wake_sender=self._sender.wake,
+            wake_vault=self._vault.wake,
+            reconcile=self._reconciler.reconcile,
             eligibility=eligibility,
             endpoints=policy,
             capabilities={p.name: p.supports for p in connected},
@@ -391,6 +446,11 @@ class _Parts:
         self._serves_links = bool(tracking.link_base) and "gateway" in settings.roles
         self.server = Server(app, link_host.before if self._serves_links else None)
 
+    def _publish_taken_in(self, events: Sequence[Event]) -> None:
+        """Deliver what customers sent, and fetch their files."""
+        self._dispatcher.publish(events)
+        self._vault.notice(events)
+
     async def find_problems(self) -> list[str]:
         """What keeps this process from being ready."""
         return await health.find_problems(self.context)
@@ -406,9 +466,13 @@ class _Parts:
             self._supervisor.start("sender", self._sender.run)
         if "janitor" in roles:
             self._supervisor.start("janitor", self._janitor.run)
+            if self._settings.health_interval:
+                self._supervisor.start("health", self._health.run)
         if "gateway" in roles:
             self._supervisor.start("intake", self._intake.run)
+            self._supervisor.start("media_vault", self._vault.run)
             self._supervisor.start("respool", self._respool.run)
+            self._supervisor.start("reconciler", self._reconciler.run)
             self._supervisor.start("teller", self._teller.run)
             self._click_spool.open()
             self._supervisor.start("click_replay", self._click_replay.run)

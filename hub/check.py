@@ -18,13 +18,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from config.settings import Settings
-from hub import app
+from hub import app, check_senders
+from hub.check_senders import Looked, Registered
 from hub.domain.endpoints import EndpointPolicy
 from hub.domain.errors import Unavailable
 from hub.store.embedded_host import OLDEST_MAJOR, EmbeddedError, find_binaries
 from hub.store.migrate import MigrationError, list_missing
 from hub.store.pool import Database
 from hub.store.sealing import KeyProblem, Sealer
+from providers.whatsapp_cloud.subscriptions import REQUIRED_FIELDS
 
 _META_API: Final = "https://graph.facebook.com"
 _TWILIO_API: Final = "https://api.twilio.com"
@@ -34,6 +36,8 @@ _SHORT_KEY: Final = 20
 _CLOCK_WARN: Final = 30.0
 _CLOCK_FAIL: Final = 240.0
 """Seconds; receivers refuse webhooks whose time is off by more than 300."""
+_UNKNOWN: Final = "unknown: "
+_MIGRATED: Final = "all have run"
 _MARKS: Final = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
 
 
@@ -52,8 +56,8 @@ async def report(settings: Settings) -> int:
     findings = [Finding("settings", "ok", "every setting is readable")]
     for check in (_public_url, _keys, _eligibility, _endpoints, _meta, _twilio, _data_dir):
         findings += check(settings)
-    databases, networks = await asyncio.gather(_database(settings), _network(settings))
-    findings += databases + networks
+    (databases, senders), networks = await asyncio.gather(_database(settings), _network(settings))
+    findings += databases + networks + await _senders(settings, senders)
     _print(findings)
     return int(any(finding.level == "fail" for finding in findings))
 
@@ -192,24 +196,35 @@ def _data_dir(settings: Settings) -> list[Finding]:
 # Database ------------------------------------------------------------------------------------------------------------
 
 
-async def _database(settings: Settings) -> list[Finding]:
+async def _database(settings: Settings) -> tuple[list[Finding], list[Registered] | None]:
+    """What is to be said of it, and the senders in it; None where they cannot be read."""
     name = "database"
     is_embedded = settings.database_url is None
     try:
         if is_embedded and not (settings.data_dir / "postgres" / "cluster").exists():
-            return [_binaries(name)]
+            return [_binaries(name)], []
         async with AsyncExitStack() as stack:
             database, _ = await stack.enter_async_context(app.open_database(settings))
-            return await _version_and_schema(database, is_embedded=is_embedded)
+            findings = await _version_and_schema(database, is_embedded=is_embedded)
+            is_ready = findings[-1].found == _MIGRATED
+            return findings, await check_senders.list_stored(database) if is_ready else None
     except EmbeddedError as error:
         if error.code == "data_dir_in_use":
-            return [Finding(name, "ok", "embedded, and running: its hub answers for it at /readyz")]
-        return [Finding(name, "fail", error.code, str(error))]
+            found = Finding(name, "ok", "embedded, and running: its hub answers for it at /readyz")
+            return [found], await _of_running(settings)
+        return [Finding(name, "fail", error.code, str(error))], None
     except Exception as error:
         reason = error.__cause__ if isinstance(error, Unavailable) and error.__cause__ else error
         text = str(reason) or type(reason).__name__
         cure = "may this user use DATA_DIR?" if is_embedded else "is the server up, and DATABASE_URL right?"
-        return [Finding(name, "fail", text, cure)]
+        return [Finding(name, "fail", text, cure)], None
+
+
+async def _of_running(settings: Settings) -> list[Registered] | None:
+    try:
+        return await check_senders.list_of_running(settings)
+    except (OSError, ValueError):
+        return None
 
 
 def _binaries(name: str) -> Finding:
@@ -233,7 +248,7 @@ async def _version_and_schema(database: Database, *, is_embedded: bool) -> list[
         except MigrationError as error:
             return [found, Finding("migrations", "fail", f"{error.code}: {error}", "use the version that ran them")]
     if not missing:
-        return [found, Finding("migrations", "ok", "all have run")]
+        return [found, Finding("migrations", "ok", _MIGRATED)]
     if is_embedded:
         return [found, Finding("migrations", "ok", f"serve will run {', '.join(missing)}")]
     return [found, Finding("migrations", "fail", f"missing: {', '.join(missing)}", "partyline migrate")]
@@ -281,3 +296,40 @@ def _clock(offset: float) -> Finding:
     if abs(offset) >= _CLOCK_WARN:
         return Finding("clock", "warn", said, "set it (NTP)")
     return Finding("clock", "ok", said if abs(offset) >= 2 else "agrees with the providers'")
+
+
+# Senders -------------------------------------------------------------------------------------------------------------
+
+
+async def _senders(settings: Settings, senders: Sequence[Registered] | None) -> list[Finding]:
+    """How the registered senders are, and whether their webhooks come here; what is wrong there is a warning, since the
+    hub itself can start.
+    """
+    if senders is None:
+        return [Finding("senders", "warn", "cannot be listed from here", "ask the hub: GET /v1/admin/numbers")]
+    looked = await check_senders.look(settings, senders)
+    return [finding for each in looked for finding in _sender(settings, each)]
+
+
+def _sender(settings: Settings, looked: Looked) -> list[Finding]:
+    name = f"{looked.sender.probe.medium} {looked.sender.probe.e164}"
+    if looked.failure:
+        return [Finding(name, "warn", f"{looked.sender.provider}: {looked.failure}", "see Meta's or Twilio's status")]
+    found = [
+        Finding(name, "warn", f"{code}: {detail}", _cure(settings, looked.sender.provider, code))
+        for code, detail in looked.problems.items()
+    ]
+    if looked.facts.get("webhook_fields", "").startswith(_UNKNOWN):
+        text = "which webhook fields the app is subscribed to is unknown"
+        cure = looked.facts["webhook_fields"].removeprefix(_UNKNOWN)
+        found.append(Finding(name, "warn", text, f"{cure}; the right ones: {', '.join(REQUIRED_FIELDS)}"))
+    told = ", ".join(f"{fact} {looked.facts[fact]}" for fact in ("quality", "messaging_limit") if fact in looked.facts)
+    return found or [Finding(name, "ok", told or f"{looked.sender.provider} finds nothing wrong")]
+
+
+def _cure(settings: Settings, provider: str, code: str) -> str:
+    if code == "fields_missing":
+        return f"subscribe the app to: {', '.join(REQUIRED_FIELDS)}"
+    if code == "webhook_elsewhere":
+        return f"set there: {settings.reached_at}/webhooks/{provider}"
+    return "see docs/providers.md, Sender health"

@@ -1,9 +1,10 @@
-"""Posts provider traffic, as Meta would, to a hub that runs."""
+"""Posts provider traffic, as Meta and Twilio would, to a hub that runs: a mixed load, or a named scenario."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,11 +15,16 @@ from rich.table import Table
 
 from config.settings import Settings
 from hub import app
-from providers.simulator import Number, mixed_load, people
-from providers.simulator.meta_webhooks import encode
-from providers.simulator.signing import sign_meta
+from providers.simulator import NotAccepted, Number, Simulator, StatusPlan
+from providers.simulator.ledger import Medium
+from providers.simulator.mix import Mix, SignedWebhook, mixed
+from providers.simulator.stories import STORIES, NotPlayableError, Stage, summary
 
-_PATH: Final = "/webhooks/meta"
+MIXED: Final = "mixed"
+SCENARIOS: Final[Mapping[str, str]] = {
+    MIXED: "Many customers' messages of every kind, with repeats and disorder; the options say how many.",
+    **{name: summary(story) for name, story in STORIES.items()},
+}
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 _UNANSWERED: Final = "never"
 
@@ -40,44 +46,74 @@ class _Tally:
 async def traffic(
     settings: Settings,
     *,
+    scenario: str,
     hub_url: str,
-    messages: int,
-    customers: int,
-    batch: int,
-    duplicates: float,
-    reorder: float,
-    seed: int,
-    concurrency: int = 8,
     phone_number_id: str | None = None,
+    api_port: int | None = None,
+    stay: float = 10.0,
+    **mix: Any,
 ) -> int:
-    """Post customer messages, signed with the first of META_APP_SECRETS; 0 when all were answered 200.
+    """Post a scenario's webhooks, signed with the secrets of these settings; 0 when all were answered 200.
 
-    They go to `phone_number_id`, or to every number with a sender at Meta that the hub knows of. The same seed makes
-    the same messages: posted again, they are repeats.
+    They go to `phone_number_id`, or to the numbers the hub knows of. The same seed makes the same messages: posted
+    again, they are repeats. With `api_port` the providers' APIs are served there, and `stay` seconds longer.
     """
     console = Console(highlight=False)
     try:
-        async with aiohttp.ClientSession(base_url=hub_url, timeout=_TIMEOUT) as session:
-            secret = _app_secret(settings)
-            numbers = (
-                [Number("+10000000000", phone_number_id)] if phone_number_id else await _numbers(session, settings)
-            )
-            load = mixed_load(
-                seed,
-                messages,
-                people(seed, customers),
-                numbers=numbers,
-                duplicates=duplicates,
-                reorder=reorder,
-                batch=batch,
-                start=time.time() - messages,
-            )
-            tally = await _post_all(session, load, secret, concurrency)
-    except (NoTrafficError, aiohttp.ClientError, OSError, ValueError) as error:
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(aiohttp.ClientSession(base_url=hub_url, timeout=_TIMEOUT))
+            stage = await _set_stage(session, settings, hub_url, phone_number_id, mix["seed"])
+            if api_port is not None:
+                await stage.simulator.start(port=api_port)
+                stack.push_async_callback(stage.simulator.stop)
+                stage.has_api = True
+            posted = await (_play(console, stage, scenario) if scenario != MIXED else
+                            _mix(console, stage, session, Mix(**mix)))  # fmt: skip
+            if api_port is not None:
+                await asyncio.sleep(stay)
+                await stage.simulator.settle()
+    except (NoTrafficError, NotPlayableError, NotAccepted, aiohttp.ClientError, OSError, ValueError) as error:
         console.print(f"[red]{escape(str(error) or type(error).__name__)}[/]", soft_wrap=True)
         return 1
-    _print(console, tally)
-    return int(set(tally.answers) != {"200"})
+    return int(posted != {"200"})
+
+
+# The stage --------------------------------------------------------------------------------------------------------
+
+
+async def _set_stage(
+    session: aiohttp.ClientSession, settings: Settings, hub_url: str, phone_number_id: str | None, seed: int
+) -> Stage:
+    secret = _app_secret(settings)
+    found = [_Sender(Number("+10000000000", phone_number_id), "meta", "whatsapp")] if phone_number_id else None
+    senders = found or await _senders(session, settings)
+    simulator = Simulator(
+        numbers=list(dict.fromkeys(sender.number for sender in senders)),
+        hub_url=hub_url,
+        public_url=settings.reached_at,
+        meta_app_secrets=[secret],
+        status_plan=StatusPlan.delayed(0.05),
+        seed=seed,
+        **_credentials(settings),
+    )
+    return Stage(
+        simulator,
+        meta=_first(senders, "meta", "whatsapp"),
+        sms=_first(senders, "twilio", "sms"),
+        twilio_whatsapp=_first(senders, "twilio", "whatsapp"),
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    number: Number
+    provider: str
+    medium: Medium
+
+
+def _first(senders: Iterable[_Sender], provider: str, medium: Medium) -> Number | None:
+    return next((each.number for each in senders if (each.provider, each.medium) == (provider, medium)), None)
 
 
 def _app_secret(settings: Settings) -> str:
@@ -86,8 +122,20 @@ def _app_secret(settings: Settings) -> str:
     return settings.meta_app_secrets[0].get_secret_value()
 
 
-async def _numbers(session: aiohttp.ClientSession, settings: Settings) -> list[Number]:
-    """The numbers at Meta, as the hub lists them to its operator."""
+def _credentials(settings: Settings) -> dict[str, Any]:
+    """What the hub shows to the providers' APIs, and Twilio signs with; the simulator's own where it has none."""
+    token = settings.twilio_auth_token[0].get_secret_value() if settings.twilio_auth_token else None
+    meta_token = settings.meta_access_token.get_secret_value() if settings.meta_access_token else None
+    known = {
+        "twilio_account_sid": settings.twilio_account_sid,
+        "twilio_auth_token": token,
+        "meta_access_token": meta_token,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+async def _senders(session: aiohttp.ClientSession, settings: Settings) -> list[_Sender]:
+    """The numbers' senders, as the hub lists them to its operator."""
     if settings.admin_key is None and not (settings.data_dir / "admin_key").exists():
         raise NoTrafficError("set ADMIN_KEY (or DATA_DIR) as the hub has it, or say --phone-number-id")
     headers = {"Authorization": f"Bearer {app.admin_key(settings)}"}
@@ -95,36 +143,64 @@ async def _numbers(session: aiohttp.ClientSession, settings: Settings) -> list[N
         if answer.status != 200:
             raise NoTrafficError(f"the hub does not list its numbers: HTTP {answer.status}; is ADMIN_KEY right?")
         items = (await answer.json())["items"]
-    found = [
-        Number(item["e164"], sender["external_id"])
-        for item in items
-        for sender in item["senders"]
-        if sender["provider"] == "meta" and sender["is_active"]
-    ]
-    if not found:
-        raise NoTrafficError("the hub has no number with a sender at Meta: register one, or say --phone-number-id")
-    return found
+    return [sender for item in items for sender in _senders_of(item)]
 
 
-async def _post_all(
-    session: aiohttp.ClientSession, load: Iterator[Mapping[str, Any]], secret: str, concurrency: int
-) -> _Tally:
-    """Post everything, `concurrency` webhooks at a time, each once."""
-    tally = _Tally()
+def _senders_of(item: Mapping[str, Any]) -> Iterator[_Sender]:
+    active = [sender for sender in item["senders"] if sender["is_active"]]
+    meta_id = next((sender["external_id"] for sender in active if sender["provider"] == "meta"), None)
+    service = next((sender["external_id"] for sender in active if sender["external_id"].startswith("MG")), None)
+    number = Number(item["e164"], meta_id, messaging_service=service)
+    for sender in active:
+        yield _Sender(number, sender["provider"], sender["medium"])
+
+
+# A scenario -------------------------------------------------------------------------------------------------------
+
+
+async def _play(console: Console, stage: Stage, scenario: str) -> set[str]:
+    """Play it step by step; gives how its webhooks were answered. Raises what stops it."""
     began = time.perf_counter()
-    await asyncio.gather(*(_post(session, load, secret, tally) for _ in range(concurrency)))
+    stage.simulator.poster.meta_tries = 1
+    try:
+        await STORIES[scenario](stage)
+    finally:
+        if not stage.has_api:
+            await stage.simulator.stop()
+    lost = sum(posted.status is None for posted in stage.simulator.posted)
+    answers = Counter(str(posted.status) for posted in stage.simulator.posted if posted.status is not None)
+    console.print(escape(SCENARIOS[scenario]), soft_wrap=True)
+    table = Table(scenario, "")
+    table.columns[1].justify = "right"
+    _print_answers(table, answers)
+    if lost:
+        table.add_row("lost on purpose", str(lost))
+    table.add_row("seconds", f"{time.perf_counter() - began:.1f}")
+    console.print(table)
+    return set(answers)
+
+
+# A mixed load -----------------------------------------------------------------------------------------------------
+
+
+async def _mix(console: Console, stage: Stage, session: aiohttp.ClientSession, mix: Mix) -> set[str]:
+    """Post it, `mix.concurrency` webhooks at a time, each once; gives how they were answered."""
+    load = list(mixed(stage, mix))
+    tally, waiting = _Tally(), iter(load)
+    began = time.perf_counter()
+    await asyncio.gather(*(_post(session, waiting, tally) for _ in range(mix.concurrency)))
     tally.elapsed = time.perf_counter() - began
-    return tally
+    await stage.simulator.settle()
+    _print(console, tally, mix)
+    return set(tally.answers)
 
 
-async def _post(session: aiohttp.ClientSession, load: Iterator[Mapping[str, Any]], secret: str, tally: _Tally) -> None:
-    for body in load:
-        raw = encode(body)
-        headers = {"Content-Type": "application/json", "X-Hub-Signature-256": sign_meta(raw, secret)}
-        tally.messages += _count(body)
+async def _post(session: aiohttp.ClientSession, load: Iterator[SignedWebhook], tally: _Tally) -> None:
+    for webhook in load:
+        tally.messages += webhook.messages
         began = time.perf_counter()
         try:
-            async with session.post(_PATH, data=raw, headers=headers) as answer:
+            async with session.post(webhook.path, data=webhook.raw, headers=webhook.headers) as answer:
                 await answer.read()
                 tally.answers[str(answer.status)] += 1
         except (aiohttp.ClientError, TimeoutError):
@@ -132,25 +208,25 @@ async def _post(session: aiohttp.ClientSession, load: Iterator[Mapping[str, Any]
         tally.seconds.append(time.perf_counter() - began)
 
 
-def _count(body: Mapping[str, Any]) -> int:
-    return sum(len(change["value"]["messages"]) for entry in body["entry"] for change in entry["changes"])
-
-
-def _print(console: Console, tally: _Tally) -> None:
-    table = Table("traffic", "", title="Posted as Meta", title_justify="left")
+def _print(console: Console, tally: _Tally, mix: Mix) -> None:
+    whom = "Meta" if not mix.twilio else "Twilio" if mix.twilio == 1 else "Meta and Twilio"
+    table = Table("traffic", "", title=f"Posted as {whom}", title_justify="left")
     table.columns[1].justify = "right"
     table.add_row("webhooks", str(len(tally.seconds)))
     table.add_row("messages in them, repeats included", str(tally.messages))
-    for status, count in sorted(tally.answers.items()):
-        colour = "green" if status == "200" else "red"
-        table.add_row(f"answered [{colour}]{status}[/]", str(count))
+    _print_answers(table, tally.answers)
     table.add_row("messages a second", f"{tally.messages / tally.elapsed:.0f}")
     table.add_row("p50", f"{_percentile(tally.seconds, 0.5):.1f} ms")
     table.add_row("p99", f"{_percentile(tally.seconds, 0.99):.1f} ms")
     console.print(table)
 
 
+def _print_answers(table: Table, answers: Mapping[str, int]) -> None:
+    for status, count in sorted(answers.items()):
+        table.add_row(f"answered [{'green' if status == '200' else 'red'}]{status}[/]", str(count))
+
+
 def _percentile(seconds: list[float], part: float) -> float:
     """In milliseconds."""
     ranked = sorted(seconds)
-    return ranked[min(int(len(ranked) * part), len(ranked) - 1)] * 1000
+    return ranked[min(int(len(ranked) * part), len(ranked) - 1)] * 1000 if ranked else 0.0

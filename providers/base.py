@@ -11,7 +11,8 @@ Errors of a send (rule E8)::
      `- OutcomeUnknown time-out, bare 5xx, broken answer: it may have been sent; settled by the status callback
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Literal, Protocol
 
 Medium = Literal["whatsapp", "sms"]
 Origin = Literal["customer", "echo", "external"]
+Scope = Literal["pair", "sender", "account"]
 Status = Literal["queued", "sending", "sent", "delivered", "read", "failed", "cancelled", "unknown"]
 
 
@@ -27,12 +29,14 @@ class SenderRef:
     """The business's own side of an item, as the provider names it.
 
     `external_ids` are alternatives, the best first: Meta's phone_number_id; at Twilio the E.164 number, then the
-    messaging service. Empty where the payload does not say (the item is quarantined).
+    messaging service. Empty where the payload does not say (the item is quarantined). `account` is Meta's WhatsApp
+    business account, where the webhook names it; it does not tell senders apart.
     """
 
     provider: str
     medium: Medium
     external_ids: tuple[str, ...]
+    account: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,10 @@ class MessageReceived:
     `content` holds normalised fields under the names of the events contract: `text` (a string), `media` (a list),
     `location`, `contacts`, `interactive`, `button`, `order`, `reply_to`, `forwarded`, `referral`, `system`, `errors`.
     `raw` is the item's own JSON, only for `type == "unsupported"`. `cleaned` says that NUL or lone surrogates were
-    taken out of a text. `at` is the provider's time in unix seconds.
+    taken out of a text. `at` is the provider's time in unix seconds. `opens_window`: a message of the customer's to
+    this business, from which the reply window counts (rule E4); not one in a group, or of the system.
+    `is_history`: from before the number was connected, to be stored without side effects; `status` is what had become
+    of it by then, if the business sent it. `is_reconciled`: from the provider's list, its webhook was missed.
     """
 
     key: str
@@ -77,6 +84,10 @@ class MessageReceived:
     origin: Origin = "customer"
     raw: str | None = None
     cleaned: bool = False
+    opens_window: bool = True
+    is_history: bool = False
+    status: Status | None = None
+    is_reconciled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +168,90 @@ class PreferenceChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlChanged:
+    """A conversation was handed over: to Meta's own agent (`holder` is `external`) or to this business (`hub`).
+
+    `content` holds the provider's own words under `handover`.
+    """
+
+    key: str
+    sender: SenderRef
+    customer: Customer
+    at: float | None
+    holder: Literal["hub", "external"]
+    content: dict[str, Any]
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityChanged:
+    """The provider says that a customer, known as `customer` so far, has another number or id: `now`.
+
+    `now` names what is new only. `content` is the timeline's entry (`system`).
+    """
+
+    key: str
+    sender: SenderRef
+    customer: Customer
+    now: Customer
+    provider_id: str | None
+    at: float | None
+    content: dict[str, Any]
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRef:
+    """Which of the business's senders a notice is about: the one with this id or number, else all of an account.
+
+    `external_id` is Meta's phone_number_id, `phone` E.164 with a plus, `account` the WhatsApp business account.
+    """
+
+    provider: str
+    account: str | None = None
+    external_id: str | None = None
+    phone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateChanged:
+    """The provider changed a template: its `status`, `quality`, `category` or `components` (`change`).
+
+    `content` holds `change`, `previous` and `current` (in lower case, where told), `reason`, and what else was said.
+    """
+
+    key: str
+    account: AccountRef
+    at: float | None
+    external_id: str | None
+    name: str | None
+    language: str | None
+    change: str
+    content: dict[str, Any]
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SenderNotice:
+    """The provider says something about a sender or an account: quality, limits, restrictions, security.
+
+    `topic` is the provider's name of the notice. `raises` are problems by their stable code with a sentence each,
+    `clears` codes that hold no more; `facts` what is known now (`quality`, `messaging_limit`...). `content` holds the
+    provider's own words.
+    """
+
+    key: str
+    account: AccountRef
+    at: float | None
+    topic: str
+    raises: Mapping[str, str]
+    clears: frozenset[str]
+    facts: Mapping[str, str]
+    content: dict[str, Any]
+    cleaned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Unparsed:
     """Bytes, or one item of a batch, that must be kept and looked at (rule B5).
 
@@ -172,7 +267,17 @@ class Unparsed:
 
 
 Item = (
-    MessageReceived | MessageEdited | MessageDeleted | ReactionChanged | StatusReported | PreferenceChanged | Unparsed
+    MessageReceived
+    | MessageEdited
+    | MessageDeleted
+    | ReactionChanged
+    | StatusReported
+    | PreferenceChanged
+    | ControlChanged
+    | IdentityChanged
+    | TemplateChanged
+    | SenderNotice
+    | Unparsed
 )
 """Everything a provider's webhook can hold."""
 
@@ -291,10 +396,52 @@ class FoundSend:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The provider took the message under `provider_id`; `status` is what it said of it at once."""
+    """The provider took the message under `provider_id`; `status` is what it said of it at once. `phone` is the form
+    of the recipient's number the provider made of ours (E.164 with a plus), where it says so.
+    """
 
     provider_id: str
     status: Status = "sent"
+    phone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRef:
+    """A file of a customer's, as the provider's webhook named it: by its id, or by its address."""
+
+    provider_id: str | None
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaStream:
+    """A file that is being fetched; `size` in bytes where the provider announced it."""
+
+    mime_type: str | None
+    size: int | None
+    filename: str | None
+    pieces: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SenderProbe:
+    """A sender to look at: its external id, the number it belongs to, and its account where that is known."""
+
+    medium: Medium
+    external_id: str
+    e164: str
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SenderCheck:
+    """What the provider answered about a sender. `problems` by stable code, each with a sentence that names the cure;
+    `judged` are all codes this check can tell: those not in `problems` do not hold. `facts` as in `SenderNotice`.
+    """
+
+    problems: Mapping[str, str]
+    judged: frozenset[str]
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 class SendError(Exception):
@@ -312,7 +459,11 @@ class Refused(SendError):
 
 
 class NotTaken(SendError):
-    """Certainly not accepted: may be sent again, after `retry_after` seconds where the provider said so."""
+    """Certainly not accepted: may be sent again, after `retry_after` seconds where the provider said so.
+
+    `scope` tells, where `code` is `throttled`, what the limit is of: the sender, its whole account, or the `pair` of
+    sender and customer, which stops nobody else.
+    """
 
     def __init__(
         self,
@@ -321,9 +472,11 @@ class NotTaken(SendError):
         *,
         provider_code: str | None = None,
         retry_after: float | None = None,
+        scope: Scope = "sender",
     ) -> None:
         super().__init__(code, detail, provider_code=provider_code)
         self.retry_after = retry_after
+        self.scope = scope
 
 
 class OutcomeUnknown(SendError):
@@ -336,6 +489,8 @@ class Provider(Protocol):
     name: str
     routes: Sequence[Route]
     handshakes: Sequence[Handshake]
+    listing: Route | None
+    """Reads what `list_received` gives; no path anybody can call. None: this provider lists nothing."""
     supports: Mapping[Medium, frozenset[str]]
     """What can be done over each medium (rule E10): message types to send, and `reply_to` (quoting), `read` (read
     marks), `typing`, `upload` (files are kept at the provider), `templates` (there is a list of them), `find_sent`.
@@ -362,6 +517,30 @@ class Provider(Protocol):
     async def find_sent(self, message: OutboundMessage, since: datetime, until: datetime) -> Sequence[FoundSend]:
         """Every message the provider lists with this sender, recipient and content, made between these times (rule
         E8). Raises `SendError`.
+        """
+        ...
+
+    def open_media(self, media: MediaRef) -> AbstractAsyncContextManager[MediaStream]:
+        """Fetch a customer's file, from hosts of the provider's only. Entering raises `SendError`: `Refused`
+        (`media_unavailable`, `media_host_refused`) is final. Reading the pieces may raise it, too.
+        """
+        ...
+
+    async def check_sender(self, sender: SenderProbe) -> SenderCheck:
+        """Ask the provider how a sender is, and whether its webhooks come here. Raises `SendError` where it cannot be
+        asked just now.
+        """
+        ...
+
+    async def list_received(self, since: datetime, until: datetime) -> Sequence[WebhookRequest]:
+        """All that customers wrote, and what became of our messages, between these times, by the provider's clock and
+        in its order; each as a webhook that `listing` parses to one item. Raises `SendError`.
+        """
+        ...
+
+    async def fill_in(self, listed: WebhookRequest) -> WebhookRequest:
+        """One of `list_received` with what a list leaves out and is told when asked for: its files. Its item keeps its
+        key. Raises `SendError`.
         """
         ...
 

@@ -10,10 +10,11 @@ import orjson
 from hub.actions.report_status import Report, StatusBook
 from hub.actions.send_facts import lock_channel, read_facts
 from hub.domain import policy
+from hub.domain.addresses import sending_form
 from hub.domain.errors import Conflict, Refusal
 from hub.domain.events import Event
 from hub.domain.ids import public_id
-from hub.store import contacts, conversations, event_log, numbers, outbox, sent_forms
+from hub.store import contacts, conversations, event_log, numbers, outbox, schedule, sent_forms
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection, Record
 from providers.base import OutboundMessage
@@ -40,7 +41,8 @@ async def claim(
     """Claim one message for sending and judge it again (E2, E4, E8). None where somebody else has it.
 
     What the rules are against by now ends as `failed` (an agent's) or `cancelled` (automation), with its event. What
-    the provider has reported on meanwhile, it has after all: that only leaves the queue.
+    the provider has reported on meanwhile, it has after all: that only leaves the queue. Automation in a conversation
+    that Meta's agent holds leaves it, too, and waits as it is.
     """
     channel = await lock_channel(conn, channel_id)
     state = (await conversations.lock(conn, [conversation_id]))[conversation_id]
@@ -59,6 +61,10 @@ async def claim(
         epoch=row["parent_epoch"], kind=row["type"], content=orjson.loads(row["content"]), sender=sender,
     )  # fmt: skip
     refusal = policy.check_send(facts, now) or _check_age(row, now) or _check_sender(row, sender)
+    if refusal is None and policy.must_wait(row["origin"], state.held_by):
+        await outbox.finish(conn, message_id)
+        await schedule.hold(conn, message_id, taken["sender_id"], conversation_id, policy.priority(row["origin"]))
+        return Claim(None, row["provider"], taken["attempts"], [])
     report = _refused(row, refusal, now) if refusal else Report("sending", "sending", now)
     draft = book.take(message_id, report, state, contact)
     await book.save(conn)
@@ -103,13 +109,14 @@ def outbound(row: Any, form: str | None, state: ConversationState, sender: str) 
     """A stored message as it is handed to a provider, from the sender with this external id; `form` is its content
     where that is not what was written (`sent_forms`).
     """
-    is_phone = state.reply_to.type == "phone"
+    to = sending_form(state.reply_to, state.sends_to)
+    is_phone = to.type == "phone"
     return OutboundMessage(
         hub_id=public_id("msg", row["id"]),
         medium=row["medium"],
         sender=sender,
-        phone=state.reply_to.value if is_phone else None,
-        user_id=None if is_phone else state.reply_to.value,
+        phone=to.value if is_phone else None,
+        user_id=None if is_phone else to.value,
         type=row["type"],
         content=orjson.loads(form or row["content"]),
     )

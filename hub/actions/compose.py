@@ -1,6 +1,6 @@
 """From what a service asks to send to what is stored and handed to a provider (rule E10)."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +8,7 @@ from hub.domain import kinds
 from hub.domain.errors import Conflict, Fault, Invalid, NotFound
 from hub.domain.ids import parse_id
 from hub.domain.media_links import PREFIX
+from hub.domain.mime_types import bare_mime_type
 from hub.store import media, messages, templates
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection, Record
@@ -52,7 +53,8 @@ async def resolve_kind(conn: Connection, service_id: UUID, kind: str, content: M
     first = content["media"][0]
     mime_type = first.get("mime_type") or kinds.guess_mime_type(first.get("url") or first.get("filename") or "")
     if "id" in first:
-        mime_type = (await _upload_rows(conn, service_id, [first]))[0]["mime_type"]
+        # Not held yet: conversations are locked before files.
+        mime_type = (await _upload_rows(conn, service_id, [first], read=media.list_media))[0]["mime_type"]
     resolved = kinds.kind_of(mime_type)
     if resolved is None:
         raise Invalid(
@@ -78,17 +80,18 @@ async def _files(
 def _described(file: dict[str, Any], row: Record | None) -> dict[str, Any]:
     """A file as it is stored; what was uploaded is known better by the hub than by who names it."""
     if row is None:
-        return {**file, "mime_type": kinds.bare_mime_type(file["mime_type"])} if "mime_type" in file else file
+        return {**file, "mime_type": bare_mime_type(file["mime_type"])} if "mime_type" in file else file
     name = file.get("filename") or row["filename"]
     return {"id": file["id"], "mime_type": row["mime_type"], "filename": name, "size": row["size"]}
 
 
 async def _upload_rows(
-    conn: Connection, service_id: UUID, files: list[dict[str, Any]], among: list[dict[str, Any]] | None = None
-) -> list[Record]:
+    conn: Connection, service_id: UUID, files: list[dict[str, Any]], among: list[dict[str, Any]] | None = None,
+    *, read: Callable[[Connection, Collection[UUID]], Awaitable[dict[UUID, Record]]] = media.hold_media,
+) -> list[Record]:  # fmt: skip
     """The uploads these files name. Raises `Invalid` with a fault for each that this service has not uploaded."""
     ids = [_media_id(file["id"]) for file in files]
-    known = await media.list_media(conn, [media_id for media_id in ids if media_id])
+    known = await read(conn, [media_id for media_id in ids if media_id])
     found = [known.get(media_id) if media_id else None for media_id in ids]
     rows = [row for row in found if row is not None and row["service_id"] == service_id]
     if len(rows) < len(files):
@@ -99,11 +102,18 @@ async def _upload_rows(
             if "id" in file and _media_id(file["id"]) not in good
         ]
         raise Invalid(
-            "a file is named that this service has not uploaded: upload it with POST /v1/media first (rule E10).",
+            "a file is named that this service has not uploaded, or that is kept no more: upload it with POST /v1/media"
+            " first (rule E10).",
             code="unknown_media",
             errors=faults,
         )
     return rows
+
+
+def uploads_in(content: Mapping[str, Any]) -> list[UUID]:
+    """The uploads that composed content names."""
+    files = [file["id"] for file in content.get("media") or () if "id" in file]
+    return [media_id for name in files if (media_id := _media_id(name))]
 
 
 def _media_id(text: str) -> UUID | None:

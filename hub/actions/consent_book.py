@@ -9,7 +9,16 @@ from uuid import UUID
 from hub.actions import describe
 from hub.actions.announce import Place, channel_event
 from hub.domain.addresses import MATCHED_TYPES, Address
-from hub.domain.consent import TOLD_BY_PROVIDER, Consent, ConsentEvent, Kind, Source, changes_anything, fold
+from hub.domain.consent import (
+    TOLD_BY_PROVIDER,
+    Consent,
+    ConsentEvent,
+    Kind,
+    Source,
+    changes_anything,
+    fold,
+    is_overtaken,
+)
 from hub.domain.events import EventDraft
 from hub.domain.keywords import Keyword, keyword_in
 from hub.store import consents
@@ -42,6 +51,8 @@ def wish_of(item: Item, provider: str) -> Wish | None:
         return wish_in(provider, item.errors)
     if not isinstance(item, MessageReceived | MessageEdited):
         return None
+    if isinstance(item, MessageReceived) and (item.is_history or not item.opens_window):
+        return None  # said long ago, or not to this business
     if item.origin != "customer" and item.content.get("sent_by") != "customer":
         return None
     keyword = keyword_in(item.content)
@@ -88,7 +99,9 @@ def subject_of(medium: str, reported: Sequence[Address], contact: Contact | None
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Something to be noted: of one number, or of all (None)."""
+    """Something to be noted: of one number, or of all (None). `said_at` is the provider's time, where it told one: its
+    news may come late, and after newer ones.
+    """
 
     wish: Wish
     number_id: int | None
@@ -97,6 +110,12 @@ class Said:
     service_id: UUID | None = None
     message_id: UUID | None = None
     evidence: str | None = None
+    said_at: datetime | None = None
+
+    @property
+    def time(self) -> datetime:
+        """When it was said, as far as is known."""
+        return min(self.said_at, self.at) if self.said_at else self.at
 
 
 class ConsentBook:
@@ -129,13 +148,13 @@ class ConsentBook:
         is about, or, where there is none, for each of these places.
         """
         wish, ledger = said.wish, self._ledgers[subject.key]
-        event = ConsentEvent(wish.kind, said.number_id, wish.source, said.at, bool(said.evidence))
-        if not changes_anything(ledger, event):
+        event = ConsentEvent(wish.kind, said.number_id, wish.source, said.time, bool(said.evidence))
+        if is_overtaken(ledger, event) or not changes_anything(ledger, event):
             return []
         ledger.append(event)
         self._drafts.append(
             LedgerDraft(
-                subject.medium, subject.address, said.number_id, wish.kind, wish.source, said.at, said.service_id,
+                subject.medium, subject.address, said.number_id, wish.kind, wish.source, said.time, said.service_id,
                 said.message_id, said.evidence,
             )
         )  # fmt: skip
@@ -163,7 +182,7 @@ class ConsentBook:
             "status": holds.status,
             "marketing_stopped": holds.is_marketing_stopped,
             "source": said.wish.source,
-            "at": said.at,
+            "at": said.time,
         }
         return view | {"keyword": keyword} if keyword else view
 

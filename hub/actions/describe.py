@@ -37,7 +37,7 @@ def conversation_data(state: ConversationState, of: Contact) -> dict[str, Any]:
     return {
         "number": state.e164,
         "channel_id": public_id("chn", state.channel_id),
-        "conversation": conversation(state.id, state.medium),
+        "conversation": conversation(state.id, state.medium) | ({"held_by": state.held_by} if state.held_by else {}),
         "contact": contact(of),
     }
 
@@ -111,7 +111,7 @@ def message(row: Mapping[str, Any], statuses: Sequence[Mapping[str, Any]] = ()) 
         view["error"] = orjson.loads(row["error"]) if row["error"] else None
     if row["raw"] is not None:
         view["raw"] = orjson.Fragment(row["raw"])
-    view |= {name: row[name] for name in ("conflict", "unrouted") if row[name]}
+    view |= {name: True for name in ("conflict", "unrouted", "reconciled", "history") if row[name]}
     view |= {name: row[name] for name in ("edited_at", "deleted_at", "campaign", "send_at", "segments") if row[name]}
     if row.get("untracked_segments"):
         view["untracked_segments"] = row["untracked_segments"]
@@ -138,8 +138,7 @@ def received_message(draft: MessageDraft) -> dict[str, Any]:
         view["status"] = draft.status
     if draft.raw is not None:
         view["raw"] = orjson.Fragment(draft.raw)
-    if draft.unrouted:
-        view["unrouted"] = True
+    view |= {name: True for name in ("unrouted", "reconciled") if getattr(draft, name)}
     return view
 
 

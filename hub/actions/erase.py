@@ -31,6 +31,7 @@ from hub.store import (
     event_log,
     identity_locks,
     identity_ops,
+    media_endings,
     profile_reach,
 )
 from hub.store.conversations import ConversationState
@@ -68,7 +69,8 @@ async def erase_contact(conn: Connection, contact_id: UUID, actor: str, now: dat
     hearers = await profile_reach.list_hearers(conn, scene.contacts)
     refused = await _find_refused(conn, scene)
     waiting = await erasing.take_waiting(conn, list(states))
-    files = await erasing.drop_media(conn, await erasing.forget_messages(conn, list(states)))
+    files = await media_endings.forget_files(conn, list(states))
+    await erasing.forget_messages(conn, list(states))
     await _forget_copies(conn, scene, states, addresses)
     await erasing.forget_web(conn, scene.contacts)
     await erasing.forget_person(conn, scene.contacts, now)

@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from hub.actions.look import describe_messages
+from hub.actions.show_files import show_files
 from hub.actions.timeline import click_view
 from hub.actions.view_contact import (
     Looker,
@@ -18,6 +19,7 @@ from hub.actions.view_contact import (
 )
 from hub.actions.view_identity import operation_view
 from hub.domain.ids import public_id
+from hub.domain.media_links import MediaLinks
 from hub.domain.profiles import address_key
 from hub.domain.timeline import mark, unmark
 from hub.store import audit, contact_views, identity_ops, messages, web_timeline
@@ -28,10 +30,11 @@ _ALL: Final = 2**62
 
 
 async def export_contact(
-    conn: Connection, looker: Looker, contact_id: UUID, actor: str, now: datetime
+    conn: Connection, looker: Looker, contact_id: UUID, actor: str, now: datetime, media_links: MediaLinks
 ) -> dict[str, Any]:
-    """Everything: the profile, what was said of consent, messages in full, visits, clicks, links, and the operations
-    that made the profile what it is, without what these did to others. An audit row tells of it. Raises `NotFound`.
+    """Everything: the profile, what was said of consent, messages in full with addresses of their files, visits,
+    clicks, links, and the operations that made the profile what it is, without what these did to others. An audit row
+    tells of it. Raises `NotFound`.
     """
     ids = (await find_person(conn, contact_id, None)).ids
     view = await view_contact(conn, looker, contact_id)
@@ -40,7 +43,9 @@ async def export_contact(
         "exported_at": now,
         "contact": view,
         "consent_history": await _consents(conn, ids),
-        "conversations": [await _talk(conn, row) for row in await contact_views.list_talks(conn, ids)],
+        "conversations": [
+            await _talk(conn, row, media_links, now) for row in await contact_views.list_talks(conn, ids)
+        ],
         "visits": [
             visit_view(row) | {"visitor_id": public_id("vis", row["visitor_id"])}
             for row in await _all(conn, ids, web_timeline.list_visits)
@@ -81,11 +86,11 @@ async def _consents(conn: Connection, ids: Sequence[UUID]) -> list[dict[str, Any
     ]
 
 
-async def _talk(conn: Connection, talk: Record) -> dict[str, Any]:
+async def _talk(conn: Connection, talk: Record, links: MediaLinks, now: datetime) -> dict[str, Any]:
     said: list[dict[str, Any]] = []
-    after = 0
+    after = -_ALL  # what was said before the number was connected is numbered downwards from 0
     while rows := await messages.list_after(conn, talk["id"], after, _PAGE):
-        said += await describe_messages(conn, rows)
+        said += await show_files(conn, links, None, await describe_messages(conn, rows), now.timestamp())
         after = rows[-1]["sequence"]
     return {
         "id": public_id("cnv", talk["id"]),

@@ -10,6 +10,7 @@ from uuid import UUID
 from hub.actions.audience import Viewer, body, viewer_of
 from hub.domain.errors import Conflict, Invalid, NotFound
 from hub.domain.events import Event
+from hub.domain.media_links import MediaLinks
 from hub.domain.positions import SHARDS, Positions
 from hub.store import event_log, numbers, subscriptions, visibility
 from hub.store.pool import Connection
@@ -79,7 +80,9 @@ class _Listener:
         return self.viewer.wants(event)
 
 
-async def read_page(conn: Connection, reader: Reader, place: Place, limit: int) -> Page:
+async def read_page(
+    conn: Connection, reader: Reader, place: Place, limit: int, links: MediaLinks | None = None
+) -> Page:
     """The next events, oldest first, at most `limit`. To be called first in its transaction, so that who may see what
     is judged at the moment the events are read at. Raises `NotFound`, `Conflict` (not_connected), `Invalid`.
     """
@@ -88,7 +91,7 @@ async def read_page(conn: Connection, reader: Reader, place: Place, limit: int) 
     begin = await _find_begin(conn, reader, place)
     found, at, has_more = await _collect(conn, listeners, begin, limit)
     policies = await visibility.read_policies(conn, listeners) if found else {}
-    items = [Item(event.type, body(event, viewer, policies)) for event, viewer in found]
+    items = [Item(event.type, body(event, viewer, policies, links)) for event, viewer in found]
     dropped = await event_log.find_hole(conn, begin.highest)
     positions = Positions(tuple(max(position, dropped) for position in at), begin.since)
     return Page(items, positions, has_more, (begin.highest, dropped) if dropped else None)

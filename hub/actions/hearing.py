@@ -7,7 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 from hub.actions.announce import Place
-from hub.actions.arrivals import Accepted, Talk
+from hub.actions.arrivals import Heard, Talk
+from hub.actions.batch import provider_time
 from hub.actions.consent_book import ConsentBook, Said, Subject, Wish, subject_of, wish_of
 from hub.actions.resolve import Thread, ThreadKey, addresses, identity, match_keys
 from hub.domain.addresses import MATCHED_TYPES
@@ -28,7 +29,7 @@ Threads = Mapping[ThreadKey, Thread]
 class Hearing:
     """The wishes of one batch."""
 
-    def __init__(self, conn: Connection, fresh: Sequence[Accepted]) -> None:
+    def __init__(self, conn: Connection, fresh: Sequence[tuple[Heard, Route, str]]) -> None:
         self._conn = conn
         self._fresh = fresh
         self._wishes = {item.key: wish for item, _, provider in fresh if (wish := wish_of(item, provider))}
@@ -97,14 +98,15 @@ class Hearing:
         self._book = await ConsentBook.open(self._conn, spoken)
 
     def take(
-        self, item: Talk | PreferenceChanged | StatusReported, route: Route, states: Iterable[ConversationState],
+        self, item: Heard, route: Route, states: Iterable[ConversationState],
         now: datetime, message_id: UUID | None = None,
     ) -> list[EventDraft]:  # fmt: skip
         """Note what this item says, if anything; gives the events."""
         subjects = self._subjects.get(item.key)
         if not subjects:
             return []
-        said = Said(self._wishes[item.key], route.number_id, route.e164, now, message_id=message_id)
+        wish, said_at = self._wishes[item.key], provider_time(item.at)
+        said = Said(wish, route.number_id, route.e164, now, message_id=message_id, said_at=said_at)
         places = [Place(route.number_id, route.e164, channel.id) for channel in route.channels]
         return [draft for subject in subjects for draft in self._book.take(subject, said, states, places)]
 
@@ -112,7 +114,7 @@ class Hearing:
         """Write it."""
         await self._book.save(self._conn)
 
-    def _heard(self) -> Iterator[tuple[Talk | PreferenceChanged | StatusReported, Route]]:
+    def _heard(self) -> Iterator[tuple[Heard, Route]]:
         for item, route, _ in self._fresh:
             if item.key in self._wishes:
                 yield item, route

@@ -2,24 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import time
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from hub.actions import describe
+from hub.actions.show_files import show_files
 from hub.domain.errors import NotFound
 from hub.domain.ids import public_id
 from hub.domain.masking import PolicyBook, may_see_content, project_message
-from hub.store import messages, visibility
+from hub.domain.media_links import MediaLinks
+from hub.domain.time_places import TimePlace, encode
+from hub.store import conversations, messages, visibility
 from hub.store.pool import Connection, Record
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Who looks; None is the operator, to whom every author is a stranger."""
+    """Who looks; None is the operator, a stranger to every author. `links` makes addresses of files for them."""
 
     service_id: UUID | None
+    links: MediaLinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,15 @@ class Span:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class TimeSpan:
+    """The same of a timeline by the providers' times: behind a place, oldest first, or before it, newest first."""
+
+    place: TimePlace
+    limit: int
+    is_forward: bool
+
+
 def out_of_reach() -> NotFound:
     """What a service may not see is not there for it (A4)."""
     return NotFound(
@@ -40,9 +54,16 @@ def out_of_reach() -> NotFound:
 
 
 async def read_messages(
-    conn: Connection, view: View, conversation_id: UUID, span: Span
-) -> tuple[list[dict[str, Any]], int | None]:
-    """Part of a conversation's timeline as the viewer sees it, and the sequence number to go on from (C3)."""
+    conn: Connection, view: View, conversation_id: UUID, span: Span | TimeSpan
+) -> tuple[list[dict[str, Any]], int | str | None]:
+    """Part of a conversation's timeline as the viewer sees it, and where to go on from (C3): a sequence number, or a
+    word where it is sorted by time.
+    """
+    if isinstance(span, TimeSpan):
+        is_forward = span.is_forward
+        rows = await conversations.list_by_time(conn, conversation_id, span.place, span.limit, is_forward=is_forward)
+        last = TimePlace(rows[-1]["place_at"], rows[-1]["sequence"]) if len(rows) == span.limit else None
+        return await view_messages(conn, view, rows), encode(last) if last else None
     if span.after is not None:
         rows = await messages.list_after(conn, conversation_id, span.after, span.limit)
     else:
@@ -56,10 +77,11 @@ async def view_messages(conn: Connection, view: View, rows: Sequence[Record]) ->
     policies = await _read_policies(conn, view.service_id, rows)
     askers = await _find_askers(conn, rows)
     wholes = await describe_messages(conn, rows)
-    return [
+    shown = [
         show_message(dict(row), whole, view.service_id, policies, asked_by=askers.get(row["id"]))
         for row, whole in zip(rows, wholes, strict=True)
     ]
+    return await show_files(conn, view.links, view.service_id, shown, time())
 
 
 def show_message(

@@ -1,6 +1,6 @@
 """Verbs of the operator: a number's settings and senders (rules A1, A3, C2)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +8,7 @@ import orjson
 
 from hub.actions.register import OPERATOR, sender_exists
 from hub.actions.roster import find_number, lock_number, read_roster, roster_view, settings_view
+from hub.actions.sender_health import list_views
 from hub.domain.errors import Invalid, NotFound
 from hub.domain.ids import public_id
 from hub.store import audit, numbers, subscriptions, visibility
@@ -95,7 +96,7 @@ async def view_number(conn: Connection, e164: str) -> dict[str, Any]:
         "created_at": number["created_at"],
         "default_share": next(row["default_share"] for row in channels if row["kind"] == "shared"),
         "standalone_may_automate": number["standalone_may_automate"],
-        "senders": [sender_view(row) for row in await numbers.list_senders(conn, [number["id"]])],
+        "senders": await view_senders(conn, await numbers.list_senders(conn, [number["id"]])),
         "channels": [await _channel_view(conn, row) for row in channels],
     }
 
@@ -109,6 +110,11 @@ async def _channel_view(conn: Connection, channel: Record) -> dict[str, Any]:
     return {**view, "owner_service_id": public_id("svc", owner) if owner else None}
 
 
-def sender_view(row: Record) -> dict[str, Any]:
-    """A sender as the operator sees it."""
+async def view_senders(conn: Connection, rows: Sequence[Record]) -> list[dict[str, Any]]:
+    """Senders as the operator sees them; `id` names them in metrics and logs."""
+    health = await list_views(conn, [row["id"] for row in rows], in_full=True)
+    return [{"id": str(row["id"]), **_sender_view(row), "health": health[row["id"]]} for row in rows]
+
+
+def _sender_view(row: Record) -> dict[str, Any]:
     return {name: row[name] for name in ("medium", "provider", "external_id", "is_active", "rate", "account")}

@@ -61,19 +61,19 @@ async def merge_contacts(conn: Connection, manager: Manager, kept_id: UUID, abso
 
 
 async def merge_by_switch(
-    conn: Connection, kept_id: UUID, absorbed_id: UUID, now: datetime
+    conn: Connection, kept_id: UUID, absorbed_id: UUID, now: datetime, by: Who = "switch"
 ) -> list[EventDraft]:  # fmt: skip
-    """Merge two that were suggested, as `PARTYLINE_AUTO_MERGE` says; nothing where the rules are against it. Their
-    contacts are locked.
+    """Merge two that were suggested, as `PARTYLINE_AUTO_MERGE` says, or that the provider says are one; nothing where
+    the rules are against it. Their contacts are locked.
     """
     roots = await profiles.read_roots(conn, [kept_id, absorbed_id])
     kept, absorbed = await _sides(conn, [roots[kept_id], roots[absorbed_id]])
     try:
-        decided = merging.merge(kept, absorbed, "switch")
+        decided = merging.merge(kept, absorbed, by)
     except Refusal:
         return []
-    op_id = await _write(conn, decided, "switch", now)
-    return await identity_events.merged(conn, "profile.merged", decided, op_id, "switch", now)
+    op_id = await _write(conn, decided, by, now)
+    return await identity_events.merged(conn, "profile.merged", decided, op_id, by, now)
 
 
 async def _write(

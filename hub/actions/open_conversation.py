@@ -7,6 +7,7 @@ from hub.actions.limits import check_opening
 from hub.actions.resolve import identity, resolve
 from hub.actions.send_facts import Channel, lock_channel
 from hub.domain import policy
+from hub.domain.addresses import phone_key
 from hub.domain.errors import Conflict, Fault, Invalid, NotFound
 from hub.domain.limits import Limits
 from hub.store import limits as counts
@@ -29,7 +30,7 @@ async def open_conversation(
     Raises `Invalid` (the number itself), `NotFound`, `Conflict` (`not_connected`, `no_sender`), `TooMany`
     (`looks_automated`), `TryAgain`.
     """
-    if to.phone == e164:
+    if to.phone and phone_key(to.phone) == phone_key(e164):
         raise Invalid("a number cannot write to itself (rule B8)", errors=[Fault("/to", "own_number", "is the sender")])
     number = await numbers.find_number(conn, e164)
     if number is None:

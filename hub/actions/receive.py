@@ -5,46 +5,37 @@ conversations, number and store everything in the order it came, append the even
 quarantined and harms nobody else.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final
-from uuid import UUID
+from datetime import datetime
 
-import orjson
-
-from hub.actions import describe
-from hub.actions.arrivals import Accepted, Arrival, Talk, sort_out
-from hub.actions.consent_book import wish_in
-from hub.actions.hearing import Hearing, Targets
-from hub.actions.report_status import Report, StatusBook, unparked
-from hub.actions.resolve import Directory, Thread, ThreadKey, identity, reply_address, resolve
-from hub.domain.errors import NotFound
-from hub.domain.events import Event, EventDraft
-from hub.domain.ids import new_id, parse_id, public_id
-from hub.store import contacts, conversations, event_log, inbound, messages
-from hub.store.contacts import Contact
-from hub.store.conversations import ConversationState
+from hub.actions import control
+from hub.actions.account_news import find_places, take_news
+from hub.actions.arrivals import Accepted, AccountNews, Arrival, Entry, News, sort_out
+from hub.actions.batch import Batch, is_ours
+from hub.actions.change_identity import change_identities, find_customer
+from hub.actions.entries import Entries, is_filling_in
+from hub.actions.hearing import Hearing
+from hub.actions.lock_threads import find_threads, lock_threads
+from hub.actions.resolve import Directory, Thread, ThreadKey
+from hub.actions.sender_health import note_reported
+from hub.actions.take_reports import Reports, unpark
+from hub.domain.events import Event
+from hub.store import conversations, event_log, inbound, routes
 from hub.store.inbound import Quarantined, key_digest
-from hub.store.messages import MessageDraft
-from hub.store.pool import Connection, Record, TryAgain
-from hub.store.routes import ChannelRoute, Roster, Route, find_routes, find_version
+from hub.store.pool import Connection
+from hub.store.routes import Roster, Route
 from providers.base import (
-    Customer,
-    MessageDeleted,
-    MessageEdited,
+    ControlChanged,
+    IdentityChanged,
     MessageReceived,
     PreferenceChanged,
-    ReactionChanged,
     StatusReported,
     Unparsed,
 )
 
-_CHANGE_EVENTS: Final[dict[type, str]] = {
-    MessageEdited: "message.edited",
-    MessageDeleted: "message.deleted",
-    ReactionChanged: "reaction.changed",
-}
+_Item = Entry | PreferenceChanged | StatusReported
+_Fresh = tuple[_Item, Route, str]
 
 
 @dataclass(slots=True)
@@ -62,414 +53,120 @@ class Received:
 async def receive(conn: Connection, directory: Directory, arrivals: Sequence[Arrival], now: datetime) -> Received:
     """Take the batch in. Raises `TryAgain` when it lost against another process: nothing is stored then."""
     result = Received()
-    result.roster.version = await find_version(conn)
-    result.roster.routes = routes = await find_routes(
-        conn, {a.item.sender for a in arrivals if not isinstance(a.item, Unparsed)}
-    )
-    accepted, result.quarantined = sort_out(arrivals, routes)
+    result.roster = await _find_roster(conn, arrivals)
+    places = await find_places(conn, {a.item.account for a in arrivals if isinstance(a.item, News)})
+    accepted, news, result.quarantined = sort_out(arrivals, result.roster.routes, places)
     await inbound.add_quarantined(conn, result.quarantined)
-    fresh = await _drop_known(conn, accepted, result)
-    if fresh:
-        batch = _Batch(conn, directory, now, result)
-        await batch.take(fresh)
+    fresh, told = await _drop_known(conn, accepted, news, result)
+    if fresh or told:
+        batch = Batch(conn, directory, now)
+        await _take(batch, fresh, told, result)
+        result.learned = batch.learned
     return result
 
 
-async def _drop_known(conn: Connection, accepted: Sequence[Accepted], result: Received) -> list[Accepted]:
+async def _find_roster(conn: Connection, arrivals: Sequence[Arrival]) -> Roster:
+    """Where each sender's items go; the account that a provider names with a sender is noted where it is new."""
+    roster = Roster(await routes.find_version(conn))
+    refs = {a.item.sender for a in arrivals if not isinstance(a.item, Unparsed | News)}
+    roster.routes = await routes.find_routes(conn, refs)
+    await routes.note_accounts(
+        conn,
+        {r.sender_id: ref.account for ref, r in roster.routes.items() if ref.account not in {None, r.seen_account}},
+    )
+    return roster
+
+
+async def _drop_known(
+    conn: Connection, accepted: Sequence[Accepted], news: Sequence[AccountNews], result: Received
+) -> tuple[list[Accepted], list[AccountNews]]:
     """What was never taken in before, once each, in order (B4)."""
     first: dict[bytes, Accepted] = {}
     for entry in accepted:
-        first.setdefault(key_digest(entry[0].key), entry)
-    new = await inbound.add_keys(conn, list(first))
+        key = key_digest(entry[0].key)
+        if key in first and _is_old(first[key]) and not _is_old(entry):
+            del first[key]  # said just now: it is more than history
+        first.setdefault(key, entry)
+    told = {key_digest(item.key): (item, places) for item, places in reversed(news)}
+    new = await inbound.add_keys(conn, [*first, *told])
     result.fresh = len(new)
-    result.duplicates = len(accepted) - len(new)
-    return [entry for key, entry in first.items() if key in new]
-
-
-def _time(at: float | None) -> datetime | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC)
-
-
-class _Batch:
-    """The working state of one transaction over fresh items."""
-
-    def __init__(self, conn: Connection, directory: Directory, now: datetime, result: Received) -> None:
-        self.conn = conn
-        self.directory = directory
-        self.now = now
-        self.result = result
-        self.threads: dict[ThreadKey, Thread] = {}
-        self.states: dict[UUID, ConversationState] = {}
-        self.contacts: dict[UUID, Contact] = {}
-        self.drafts: list[EventDraft] = []
-        self.stored: list[MessageDraft] = []
-        self.authors: dict[str, UUID] = {}
-        self.unnamed: dict[UUID, UUID] = {}
-        self.targets: dict[tuple[UUID, str], Any] = {}
-        self.edits: list[tuple[UUID, MessageEdited | MessageDeleted]] = []
-        self.book = StatusBook({})
-        self.hearing = Hearing(conn, ())
-        self.naming: dict[tuple[str, str], str] = {}
-        self.parked: dict[tuple[str, str], Sequence[Record]] = {}
-        self.numbered: dict[UUID, int] = {}
-        self.moved: set[UUID] = set()
-
-    async def take(self, fresh: Sequence[Accepted]) -> None:
-        """Do all of it, and write it."""
-        talk = [(item, route) for item, route, _ in fresh if not isinstance(item, StatusReported | PreferenceChanged)]
-        reports = [(item, provider) for item, _, provider in fresh if isinstance(item, StatusReported)]
-        sent = {item.provider_id for item, _ in talk if isinstance(item, MessageReceived) and _is_ours(item)}
-        self.hearing = Hearing(self.conn, fresh)
-        found = await self._find_messages(reports, {provider_id for provider_id in sent if provider_id})
-        await self.hearing.lock(found)
-        await self._find_threads(talk)
-        spoken = {conversation_id for targets in found.values() for _, conversation_id in targets}
-        await self._lock(talk, spoken | await self.hearing.find_conversations(self.threads, found))
-        await self._look_up(talk, found)
-        for item, route, provider in fresh:
-            message_id = None
-            if isinstance(item, StatusReported):
-                for target in found.get(item.key, ()):
-                    self._report(item, provider, *target)
-                    message_id = target[0]
-            elif not isinstance(item, PreferenceChanged):
-                message_id = self._talk(item, route, provider)
-            self.drafts += self.hearing.take(item, route, self.states.values(), self.now, message_id)
-        await self._write(reports, found)
-
-    # Reading and locking
-
-    async def _find_messages(self, reports: Sequence[tuple[StatusReported, str]], sent: set[str]) -> Targets:
-        """What each status is about. Where it is not known yet, or a status or `sent` tells of it just now, nobody else
-        may learn of it, or park a status of it, before we are done.
-        """
-        found = await self._match(reports) if reports else {}
-        unknown = {item.provider_id for item, _ in reports if item.provider_id and item.key not in found}
-        unknown |= {provider_id for _, provider_id in self.naming}
-        if unknown or sent:
-            await inbound.lock_provider_ids(self.conn, unknown | sent)
-        if unknown:
-            found = await self._match(reports)
-            await self._take_parked()
-        return found
-
-    async def _take_parked(self) -> None:
-        """What was parked of messages that this batch tells the provider's id of (E7)."""
-        for name in sorted(self.naming):
-            self.parked[name] = rows = await inbound.take_orphans(self.conn, *name)
-            errors = [report.error for row in rows if (report := unparked(row, self.now)).error]
-            self.hearing.add(self.naming[name], wish_in(name[0], errors))
-
-    async def _match(self, reports: Sequence[tuple[StatusReported, str]]) -> Targets:
-        """The outbound messages, and their conversations, that each status is about: by the hub's id where the
-        provider hands it back and it is not some other message's, else by the provider's id.
-        """
-        by_provider = await messages.find_sent_as(
-            self.conn, {(provider, item.provider_id) for item, provider in reports if item.provider_id}
-        )
-        hub_ids = {item.key: hub_id for item, _ in reports if (hub_id := _hub_id(item))}
-        by_hub = await messages.find_outbound(self.conn, set(hub_ids.values()))
-        found: Targets = {}
-        self.naming = {}
-        for item, provider in reports:
-            known = by_provider.get((provider, item.provider_id or ""))
-            row = by_hub.get(hub_ids[item.key]) if item.key in hub_ids else None
-            if known is None and row and row["provider"] == provider and row["provider_id"] in {None, item.provider_id}:
-                known = [(row["id"], row["conversation_id"])]
-                if item.provider_id:
-                    self.naming.setdefault((provider, item.provider_id), item.key)
-            if known:
-                found[item.key] = known
-        for item, provider in reports:  # one that names a message names it for its neighbours, too
-            key = self.naming.get((provider, item.provider_id or ""))
-            if key and item.key not in found:
-                found[item.key] = found[key]
-        return found
-
-    async def _find_threads(self, talk: Sequence[tuple[Talk, Route]]) -> None:
-        """Every conversation of the batch: from memory, or found, or made."""
-        missing: dict[ThreadKey, tuple[Route, Customer]] = {}
-        for item, route in talk:
-            customer = item.customer
-            who = identity(customer)
-            for channel in route.channels:
-                key = channel.id, route.medium, who
-                if key in self.threads:
-                    continue
-                thread = self.directory.find(key)
-                if thread is None or customer.name not in {None, thread.contact.name}:
-                    missing[key] = route, customer
-                else:
-                    self.threads[key] = thread
-        if missing:
-            self.result.learned = await resolve(self.conn, list(missing.values()))
-            self.threads |= self.result.learned
-
-    async def _lock(self, talk: Sequence[tuple[Talk, Route]], others: set[UUID]) -> None:
-        """Lock the conversations with their next numbers; what was remembered of one must still stand."""
-        wanted: dict[UUID, tuple[int, datetime | None]] = dict.fromkeys(others, (0, None))
-        for item, route in talk:
-            written = self._written(item)
-            for channel in route.channels:
-                key = self._thread(item, route, channel).conversation.id
-                count, latest = wanted.get(key, (0, None))
-                wanted[key] = count + 1, max(latest or written, written) if written else latest
-        self.states = await conversations.number_events(self.conn, wanted)
-        self.numbered = {key: state.last_sequence + wanted[key][0] for key, state in self.states.items()}
-        stale = [key for key, thread in self.threads.items() if self._is_stale(thread)]
-        if stale:
-            self.directory.forget(stale)
-            raise TryAgain("contacts of this batch have changed")
-
-    def _written(self, item: Talk) -> datetime | None:
-        """When the customer wrote this, where it is a message of the customer's: the reply window counts from it."""
-        if not isinstance(item, MessageReceived) or _is_ours(item):
-            return None
-        at = _time(item.at)
-        return min(at, self.now) if at else self.now
-
-    def _is_stale(self, thread: Thread) -> bool:
-        state = self.states.get(thread.conversation.id)
-        return state is None or state.generation != thread.conversation.generation
-
-    async def _look_up(self, talk: Sequence[tuple[Talk, Route]], found: Targets) -> None:
-        """Whatever else this batch needs to know; most batches need nothing."""
-        if found:
-            targets = [target for targets in found.values() for target in targets]
-            self.book = await StatusBook.open(self.conn, {message_id for message_id, _ in targets})
-            people = {self.states[conversation_id].contact_id for _, conversation_id in targets}
-            self.contacts = await contacts.list_contacts(self.conn, people)
-        answered = {
-            (item.sender.provider, target)
-            for item, _ in talk
-            if isinstance(item, MessageReceived) and (target := _answered(item))
-        }
-        self.authors = await messages.find_authors(self.conn, answered)
-        if any(target not in self.authors for _, target in answered):
-            # Tapped before the provider's answer to our send was recorded: it can only be what has no name yet.
-            self.unnamed = await messages.find_unnamed_authors(self.conn, self.states)
-        self.targets = await messages.find_in_conversations(self.conn, set(self._targets(talk)))
-        await self.hearing.open(found, self.states, self.contacts)
-
-    def _targets(self, talk: Sequence[tuple[Talk, Route]]) -> Iterable[tuple[UUID, str]]:
-        for item, route in talk:
-            if isinstance(item, MessageEdited | MessageDeleted | ReactionChanged) and item.target_id:
-                for channel in route.channels:
-                    yield self._thread(item, route, channel).conversation.id, item.target_id
-
-    def _thread(self, item: Talk, route: Route, channel: ChannelRoute) -> Thread:
-        return self.threads[channel.id, route.medium, identity(item.customer)]
-
-    # One item after the other
-
-    def _talk(self, item: Talk, route: Route, provider: str) -> UUID | None:
-        """Once per channel of the number (B7); gives the id of the first channel's message."""
-        stored = len(self.stored)
-        for channel in route.channels:
-            thread = self._thread(item, route, channel)
-            state = self.states[thread.conversation.id]
-            if isinstance(item, MessageReceived):
-                self._message(item, provider, channel, thread, state)
-            else:
-                self._change(item, thread, state)
-        return self.stored[stored].id if len(self.stored) > stored else None
-
-    def _message(
-        self, item: MessageReceived, provider: str, channel: ChannelRoute, thread: Thread, state: ConversationState
-    ) -> None:
-        is_ours = _is_ours(item)
-        if not is_ours:
-            self._note_address(item.customer, state)
-        draft = MessageDraft(
-            id=new_id(),
-            number_id=state.number_id,
-            channel_id=state.channel_id,
-            conversation_id=state.id,
-            sequence=state.next_sequence(),
-            direction="outbound" if is_ours else "inbound",
-            medium=state.medium,
-            type=item.type,
-            origin=item.origin,
-            content={k: v for k, v in item.content.items() if k != "sent_by"},
-            provider=provider,
-            created_at=self.now,
-            provider_id=item.provider_id,
-            provider_time=_time(item.at),
-            status="sent" if is_ours else None,
-            unrouted=channel.is_unrouted,
-            raw=item.raw,
-        )
-        self.stored.append(draft)
-        if draft.provider_id:  # what comes after it in this batch may be about it
-            self.targets[state.id, draft.provider_id] = {
-                "id": draft.id,
-                "type": draft.type,
-                "sequence": draft.sequence,
-                "direction": draft.direction,
-                "author_service_id": None,
-                "created_at": draft.created_at,
-            }
-        data = describe.conversation_data(state, thread.contact)
-        data["message"] = describe.received_message(draft)
-        target = _answered(item)
-        author = self.authors.get(target) or self.unnamed.get(state.id) if target else None
-        if author:
-            data["answered_service_id"] = public_id("svc", author)
-        self._emit("message.received", data, state, draft.sequence, draft.id)
-
-    def _note_address(self, customer: Customer, state: ConversationState) -> None:
-        """Replies go to the form of address the customer last wrote from."""
-        known = state.reply_to
-        reported = customer.phone if known.type == "phone" else customer.user_id if not customer.phone else None
-        if known.value != reported and (wanted := reply_address(customer)) != known:
-            state.reply_to = wanted
-            self.moved.add(state.id)
-
-    def _change(
-        self, item: MessageEdited | MessageDeleted | ReactionChanged, thread: Thread, state: ConversationState
-    ) -> None:
-        target = self.targets.get((state.id, item.target_id or ""))
-        sequence = state.next_sequence()
-        data = describe.conversation_data(state, thread.contact)
-        about = {"id": public_id("msg", target["id"]) if target else None, "provider_id": item.target_id}
-        if target and isinstance(item, MessageEdited | MessageDeleted) and _is_of(item, target):
-            self.edits.append((target["id"], item))
-        if isinstance(item, ReactionChanged):
-            data["reaction"] = {"emoji": item.emoji, "message": about, "provider_time": _time(item.at)}
-        else:
-            data["message"] = about | _changed_message(item, state, target)
-        # What the phone app makes of a service's message is still that service's content (C1).
-        is_rewritten = item.origin != "customer" and not isinstance(item, ReactionChanged)
-        message_id, rewritten = target and target["id"], target if is_rewritten else None
-        self._emit(_CHANGE_EVENTS[type(item)], data, state, sequence, message_id, rewritten)
-
-    def _report(self, item: StatusReported, provider: str, message_id: UUID, conversation_id: UUID) -> None:
-        """Move the message; and by what was parked of it, where this is what names it."""
-        state = self.states[conversation_id]
-        parked = self.parked.pop((provider, item.provider_id or ""), ())
-        for report in (_report(item, self.now), *(unparked(row, self.now) for row in parked)):
-            draft = self.book.take(message_id, report, state, self.contacts[state.contact_id])
-            if draft:
-                self.drafts.append(draft)
-
-    def _emit(
-        self, kind: str, data: dict[str, Any], state: ConversationState, sequence: int, message_id: UUID | None,
-        rewritten: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        self.drafts.append(
-            EventDraft(
-                type=kind,
-                lane=state.id,
-                at=self.now,
-                data=data,
-                number_id=state.number_id,
-                channel_id=state.channel_id,
-                conversation_id=state.id,
-                sequence=sequence,
-                reply_window_expires_at=state.reply_window_expires_at,
-                picked_up_by=state.picked_up_by,
-                message_id=message_id,
-                author_service_id=rewritten["author_service_id"] if rewritten else None,
-                written_at=rewritten["created_at"] if rewritten else None,
-            )
-        )
-
-    # Writing
-
-    async def _write(self, reports: Sequence[tuple[StatusReported, str]], found: Targets) -> None:
-        orphans = [(item, provider) for item, provider in reports if item.key not in found]
-        await inbound.add_orphans(self.conn, [_orphan(item, provider) for item, provider in orphans])
-        await self.book.save(self.conn)
-        await self.hearing.save()
-        await messages.add_messages(self.conn, self.stored)
-        await self._unpark([draft for draft in self.stored if draft.direction == "outbound" and draft.provider_id])
-        for message_id, change in self.edits:
-            if isinstance(change, MessageEdited):
-                await messages.set_content(self.conn, message_id, change.content, self.now)
-            else:
-                await messages.set_deleted(self.conn, message_id, self.now)
-        changed = [s for s in self.states.values() if s.id in self.moved or s.last_sequence != self.numbered[s.id]]
-        await conversations.save(self.conn, changed)
-        self.result.events = await event_log.append(self.conn, self.drafts)
-
-    async def _unpark(self, sent: Sequence[MessageDraft]) -> None:
-        """Apply the statuses that came before the news of what was sent past the hub (E7)."""
-        parked = {
-            key: await inbound.take_orphans(self.conn, *key)
-            for key in sorted({(draft.provider, draft.provider_id) for draft in sent if draft.provider_id})
-        }
-        if not any(parked.values()):
-            return
-        book = await StatusBook.open(self.conn, {draft.id for draft in sent})
-        people = await contacts.list_contacts(self.conn, {self.states[d.conversation_id].contact_id for d in sent})
-        for draft in sent:
-            state = self.states[draft.conversation_id]
-            for row in parked[draft.provider, draft.provider_id or ""]:
-                event = book.take(draft.id, unparked(row, self.now), state, people[state.contact_id])
-                self.drafts += [event] if event else []
-        await book.save(self.conn)
-
-
-def _changed_message(
-    item: MessageEdited | MessageDeleted, state: ConversationState, target: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    return {
-        "direction": "inbound",
-        "medium": state.medium,
-        "type": target["type"] if target else None,
-        "origin": item.origin,
-        "sequence": target["sequence"] if target else None,
-        "author": None,
-        "provider_time": _time(item.at),
-        **(item.content if isinstance(item, MessageEdited) else {}),
-    }
-
-
-def _is_of(item: MessageEdited | MessageDeleted, target: Mapping[str, Any]) -> bool:
-    """Whether who changes a message is on the side that wrote it: a customer cannot rewrite what we said."""
-    return item.origin == "external" or (item.origin == "echo") == (target["direction"] == "outbound")
-
-
-def _is_ours(item: MessageReceived) -> bool:
-    """Whether the business said this, past the hub: from its phone app, or through Meta's own agent."""
-    return item.origin == "echo" or item.content.get("sent_by") == "business"
-
-
-def _hub_id(item: StatusReported) -> UUID | None:
-    try:
-        return parse_id("msg", item.hub_id) if item.hub_id else None
-    except NotFound:
-        return None
-
-
-def _answered(item: Talk) -> str | None:
-    """The provider id of our message that a tapped button belongs to: its payload is that author's only (C1)."""
-    if not isinstance(item, MessageReceived) or item.type not in {"button", "interactive"}:
-        return None
-    reply_to = item.content.get("reply_to")
-    return reply_to.get("provider_id") if isinstance(reply_to, dict) else None
-
-
-def _report(item: StatusReported, now: datetime) -> Report:
-    return Report(
-        status=item.status,
-        reported=item.reported,
-        at=now,
-        provider_time=_time(item.at),
-        error=item.errors[0] if item.errors else None,
-        details=item.details,
-        provider_id=item.provider_id,
-    )
-
-
-def _orphan(item: StatusReported, provider: str) -> tuple[Any, ...]:
-    details = {"errors": item.errors, "details": item.details}
+    result.duplicates = len(accepted) + len(news) - len(new)
     return (
-        provider,
-        item.provider_id,
-        _hub_id(item),
-        item.status,
-        item.reported,
-        _time(item.at),
-        orjson.dumps(details).decode(),
+        [entry for key, entry in first.items() if key in new],
+        [entry for key, entry in reversed(told.items()) if key in new],
     )
+
+
+def _is_old(entry: Accepted) -> bool:
+    return isinstance(entry[0], MessageReceived) and entry[0].is_history
+
+
+async def _take(batch: Batch, fresh: Sequence[Accepted], news: Sequence[AccountNews], result: Received) -> None:
+    """Do all of it, and write it. The order of these steps is the order of locks."""
+    reports = Reports(batch.conn, [(item, p) for item, _, p in fresh if isinstance(item, StatusReported)])
+    wishes = await reports.find(_sent(fresh), batch.now)
+    items = await _change_identities(batch, fresh)
+    placed = [(item, route, p) for item, route, p in items if not isinstance(item, StatusReported | PreferenceChanged)]
+    heard = [(item, route, p) for item, route, p in items if not isinstance(item, ControlChanged)]
+    hearing, entries = Hearing(batch.conn, heard), Entries(batch)
+    for key, wish in wishes:
+        hearing.add(key, wish)
+    await hearing.lock(reports.found)
+    await find_threads(batch, placed)
+    spoken = {conversation_id for targets in reports.found.values() for _, conversation_id in targets}
+    spoken |= await hearing.find_conversations(batch.threads, reports.found)
+    await lock_threads(batch, placed, spoken)
+    await reports.open(batch)
+    await entries.open(placed)
+    await hearing.open(reports.found, batch.states, reports.contacts)
+    _take_items(batch, items, reports, entries, hearing)
+    await reports.save()
+    await hearing.save()
+    await entries.save()
+    await unpark(batch, [draft for draft in batch.stored if draft.direction == "outbound" and draft.provider_id])
+    await conversations.save(batch.conn, batch.changed_states())
+    await control.release(batch.conn, batch.given_back)
+    reported = [(route.sender_id, item) for item, route, _ in fresh if isinstance(item, StatusReported)]
+    batch.drafts += await note_reported(batch.conn, reported, batch.now)
+    batch.drafts += await take_news(batch.conn, news, batch.now)
+    result.events = await event_log.append(batch.conn, batch.drafts)
+
+
+def _take_items(
+    batch: Batch, items: Sequence[_Fresh], reports: Reports, entries: Entries, hearing: Hearing
+) -> None:  # fmt: skip
+    """One item after the other, in the order they came."""
+    for item, route, provider in items:
+        message_id = None
+        if isinstance(item, StatusReported):
+            message_id = reports.take(item, provider, batch)
+        elif not isinstance(item, PreferenceChanged):
+            message_id = entries.take(item, route, provider)
+        if not isinstance(item, ControlChanged) and not is_filling_in(item, batch, route):
+            batch.drafts += hearing.take(item, route, batch.states.values(), batch.now, message_id)
+
+
+def _sent(fresh: Sequence[Accepted]) -> Iterable[str]:
+    """The provider's ids of what was sent past the hub."""
+    for item, _, _ in fresh:
+        if isinstance(item, MessageReceived) and item.provider_id and is_ours(item):
+            yield item.provider_id
+
+
+async def _change_identities(batch: Batch, fresh: Sequence[Accepted]) -> list[_Fresh]:
+    """That a customer has another number or id holds from here on, and is an entry of their timeline."""
+    changes = [(item, route) for item, route, _ in fresh if isinstance(item, IdentityChanged)]
+    if changes:
+        batch.drafts += await change_identities(batch.conn, changes, batch.now)
+    return [
+        (await _as_entry(batch, item) if isinstance(item, IdentityChanged) else item, route, provider)
+        for item, route, provider in fresh
+    ]
+
+
+async def _as_entry(batch: Batch, item: IdentityChanged) -> MessageReceived:
+    customer = await find_customer(batch.conn, item, batch.now)
+    return MessageReceived(
+        item.key, item.sender, customer, item.provider_id, item.at, "system", item.content, opens_window=False,
+        cleaned=item.cleaned,
+    )  # fmt: skip

@@ -1,15 +1,20 @@
 """Verb: write down how a provider answered a send (rules E7, E8)."""
 
 import random
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from hub.actions.control import take_control
 from hub.actions.report_status import Report, StatusBook, unparked
+from hub.actions.sender_health import note_outcome
 from hub.actions.told_by_refusal import find_wish, lock_concerned, note_wish
+from hub.domain.addresses import phone_key
 from hub.domain.backoff import SEND_SCHEDULE, delay
 from hub.domain.events import Event
 from hub.store import contacts, conversations, event_log, inbound, outbox
+from hub.store.conversations import ConversationState
 from hub.store.pool import Connection
 from providers.base import NotTaken, OutcomeUnknown, SendError, Sent
 
@@ -17,18 +22,31 @@ UNKNOWN_HOLDS: Final = 30.0
 """Seconds an unknown outcome keeps what follows in its conversation waiting (E8)."""
 LONGEST_RETRY_AFTER: Final = 300.0
 """The longest wait, in seconds, that a provider may ask for: it stops the whole conversation."""
+_AHEAD: Final = 0.9
+"""What part of the wait that a provider asks for is kept with the message, for whoever takes the queue over. The owner
+keeps all of it, for the sender: then the message is ready and has the place it had.
+"""
 _RANDOM: Final = random.Random()  # noqa: S311  jitter, no secret
 
 Outcome = Sent | SendError
 
 
+@dataclass(frozen=True, slots=True)
+class From:
+    """The sender of a message, and whether something was known to be wrong with it when the message was handed out."""
+
+    id: int
+    is_unwell: bool
+
+
 async def record_send(
     conn: Connection, message_id: UUID, conversation_id: UUID, outcome: Outcome, attempts: int, now: datetime, *,
-    is_repeat: bool = False,
+    is_repeat: bool = False, sent_to: str | None = None, sender: From | None = None,
 ) -> list[Event]:  # fmt: skip
     """Record the outcome of one send and settle its place in the queue; statuses that came early are applied.
 
-    With `is_repeat` an earlier call with the same outcome may have been committed.
+    With `is_repeat` an earlier call with the same outcome may have been committed. `sent_to` is the form of the
+    customer's number that the outcome is about, `sender` whose health it may tell of.
     """
     early: list[Report] = []
     if isinstance(outcome, Sent):
@@ -45,10 +63,28 @@ async def record_send(
     taken = [book.take(message_id, report, state, contact) for report in reports]
     drafts = [draft for draft in taken if draft]
     await book.save(conn)
+    if isinstance(outcome, Sent):
+        drafts += await take_control(conn, state, contact, book.row(message_id), now)
     if wish:
         drafts += await note_wish(conn, wish, message_id, states, state, contact, now)
+    _note_form(state, outcome, sent_to)
     await conversations.save(conn, list(states.values()))
+    if sender:
+        drafts += await note_outcome(conn, sender.id, outcome, now, is_unwell=sender.is_unwell)
     return await event_log.append(conn, drafts)
+
+
+def _note_form(state: ConversationState, outcome: Outcome, sent_to: str | None) -> None:
+    """Remember the form of the customer's number that works for sending: what the provider makes of the number, or else
+    what it took, or perhaps took. Only forms of the number that the customer is reported with.
+    """
+    if not isinstance(outcome, Sent | OutcomeUnknown) or state.reply_to.type != "phone":
+        return
+    known = phone_key(state.reply_to.value)
+    told = outcome.phone if isinstance(outcome, Sent) else None
+    form = next((form for form in (told, sent_to) if form and phone_key(form) == known), None)
+    if form and (state.sends_to or form != state.reply_to.value):
+        state.sends_to = form
 
 
 async def _settle(
@@ -66,13 +102,25 @@ async def _settle(
         is_held = await outbox.hold(conn, message_id, attempts, UNKNOWN_HOLDS)
         return Report("unknown", "unknown", now, error=_error(outcome)) if is_held else None
     if isinstance(outcome, NotTaken):
-        wait = delay(SEND_SCHEDULE, attempts, _RANDOM)
-        if wait is not None:
-            wait = max(wait, min(outcome.retry_after or 0, LONGEST_RETRY_AFTER))
-            if await outbox.postpone(conn, message_id, attempts, wait) or is_repeat:
-                return None
+        wait, is_throttled = await _wait(conn, message_id, outcome, attempts), outcome.code == "throttled"
+        if wait is not None and (
+            await outbox.postpone(conn, message_id, attempts, wait, is_throttled=is_throttled) or is_repeat
+        ):
+            return None
     await outbox.finish(conn, message_id)
     return Report("failed", "failed", now, error=_error(outcome))
+
+
+async def _wait(conn: Connection, message_id: UUID, outcome: NotTaken, attempts: int) -> float | None:
+    """Seconds until the next attempt; None: give up. What was throttled waits with its sender (E9), for as long as its
+    kind may: that is judged at every claim, and is no failure of this message's.
+    """
+    asked = min(outcome.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    if outcome.code == "throttled":
+        return asked * _AHEAD
+    failed = max(1, attempts - await outbox.count_throttled(conn, message_id))
+    wait = delay(SEND_SCHEDULE, failed, _RANDOM)
+    return None if wait is None else max(wait, asked)
 
 
 def _error(error: SendError) -> dict[str, str | None]:

@@ -1,22 +1,17 @@
-"""Verbs of the operator: register a service or a number, take a quarantined item in after all."""
+"""Verbs of the operator: register a service or a number."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from uuid import UUID
 
 import orjson
 
-from hub.actions.arrivals import Arrival
-from hub.actions.receive import Received, receive
-from hub.actions.resolve import Directory
-from hub.domain.errors import Conflict, NotFound
+from hub.domain.errors import Conflict
 from hub.domain.ids import new_id
-from hub.store import audit, inbound, numbers, services
+from hub.store import audit, numbers, services
 from hub.store.numbers import SenderDraft
 from hub.store.pool import BadData, Connection, Record, savepoint
 from hub.store.sealing import hash_api_key, new_api_key
 from hub.store.services import ServiceDraft
-from providers.base import Route, WebhookRequest
 
 OPERATOR = "operator"
 
@@ -76,32 +71,3 @@ def sender_exists() -> Conflict:
         "One of these senders belongs to another number (rule A1): check its external_id, or register it here only.",
         code="sender_exists",
     )
-
-
-async def replay_quarantined(
-    conn: Connection, routes: Mapping[str, tuple[str, Route]], entry_id: int, now: datetime
-) -> Received:
-    """Parse an entry again and take it in. Raises `NotFound`, `Conflict` (`still_quarantined`)."""
-    entry = await inbound.find_quarantined(conn, entry_id)
-    if entry is None:
-        raise NotFound("there is no such quarantine entry")
-    provider, route = next(value for path, value in routes.items() if entry["path"].partition("?")[0].endswith(path))
-    headers = {"content-type": entry["content_type"]} if entry["content_type"] else {}
-    request = WebhookRequest(entry["path"], headers, bytes(entry["raw"]))
-    arrivals = [Arrival(item, provider, request, route) for item in route.parse(request)]
-    try:
-        async with savepoint(conn):
-            received = await receive(conn, Directory(), arrivals, now)
-    except BadData:
-        reasons = {"not_storable"}
-    else:
-        reasons = {entry.reason for entry in received.quarantined if not entry.is_note}
-    if reasons:
-        raise Conflict(
-            f"it still cannot be taken in: {', '.join(sorted(reasons))}",
-            code="still_quarantined",
-            reasons=sorted(reasons),
-        )
-    await inbound.finish_quarantined(conn, entry_id)
-    await audit.add_audit(conn, OPERATOR, "quarantine.replayed", subject=str(entry_id))
-    return received

@@ -73,8 +73,10 @@ class StatusBook:
         """A message as the reports so far have left it."""
         return self._entries[message_id].row
 
-    def take(self, message_id: UUID, report: Report, state: ConversationState, contact: Contact) -> EventDraft | None:
-        """Take one report in; gives the event, where the message has moved."""
+    def take(
+        self, message_id: UUID, report: Report, state: ConversationState, contact: Contact, *, is_told: bool = True
+    ) -> EventDraft | None:
+        """Take one report in; gives the event, where the message has moved and that is to be told."""
         entry = self._entries[message_id]
         self._record(entry, message_id, report)
         move = advance(
@@ -93,7 +95,7 @@ class StatusBook:
             return None
         entry.row |= {"status": move.status, "conflict": move.conflict}
         entry.is_touched = True
-        return self._event(entry, report, state, contact)
+        return self._event(entry, report, state, contact) if is_told else None
 
     def _record(self, entry: _Entry, message_id: UUID, report: Report) -> None:
         details = {**report.details, **({"error": report.error} if report.error else {})}

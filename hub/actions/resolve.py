@@ -82,9 +82,13 @@ def reply_address(customer: Customer) -> Address:
     return by_type.get("phone") or by_type.get("user_id") or by_type["sender_id"]
 
 
-async def resolve(conn: Connection, wants: Sequence[tuple[Route, Customer]]) -> dict[ThreadKey, Thread]:
-    """Find or make the contact of each customer and its conversation in every channel of the route."""
-    people = await _resolve_contacts(conn, {identity(customer): customer for _, customer in wants})
+async def resolve(
+    conn: Connection, wants: Sequence[tuple[Route, Customer]], quiet: Collection[Identity] = ()
+) -> dict[ThreadKey, Thread]:
+    """Find or make the contact of each customer and its conversation in every channel of the route. Those who are
+    `quiet` keep the name they have.
+    """
+    people = await _resolve_contacts(conn, {identity(customer): customer for _, customer in wants}, quiet)
     numbers = {route.number_id: route.e164 for route, _ in wants}
     drafts: dict[ThreadKey, ConversationDraft] = {}
     for route, customer in wants:
@@ -104,13 +108,15 @@ def _thread(conversation: ConversationRef, contact: Contact, draft: Conversation
     return Thread(conversation, contact, shard_of(conversation.id), frame)
 
 
-async def _resolve_contacts(conn: Connection, customers: dict[Identity, Customer]) -> dict[Identity, Contact]:
+async def _resolve_contacts(
+    conn: Connection, customers: dict[Identity, Customer], quiet: Collection[Identity]
+) -> dict[Identity, Contact]:
     wanted = set().union(*map(match_keys, customers.values()))
     for _ in range(_ATTEMPTS):
         owners = await contacts.find_owners(conn, wanted)
         if await identity_locks.lock_contacts(conn, owners.values()) != set(owners.values()):
             continue  # somebody was erased meanwhile, and comes back as somebody new
-        plan = _assign(customers, owners)
+        plan = _assign(customers, owners, quiet)
         if await _store(conn, plan):
             found = await contacts.list_contacts(conn, set(plan.chosen.values()))
             return {key: found[contact_id] for key, contact_id in plan.chosen.items()}
@@ -131,7 +137,7 @@ class _Plan:
     candidates: set[tuple[UUID, UUID]] = field(default_factory=set)
 
 
-def _assign(customers: dict[Identity, Customer], owners: dict[MatchKey, UUID]) -> _Plan:
+def _assign(customers: dict[Identity, Customer], owners: dict[MatchKey, UUID], quiet: Collection[Identity]) -> _Plan:
     """Who each customer is: the owner of the business-scoped id, else of the phone, else somebody new (B8).
 
     Ids that belong to two contacts are never moved here: the pair becomes a merge candidate.
@@ -144,7 +150,7 @@ def _assign(customers: dict[Identity, Customer], owners: dict[MatchKey, UUID]) -
         contact_id = hits[0] if hits else new_id()
         if not hits:
             plan.new[contact_id] = customer.name
-        elif customer.name:
+        elif customer.name and key not in quiet:
             plan.names[contact_id] = customer.name
         plan.candidates |= {(contact_id, other) for other in hits if other != contact_id}
         for match in matched:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from hub.actions import describe
 from hub.actions.collide import Actor, find_collisions
-from hub.actions.compose import Capabilities, compose
+from hub.actions.compose import Capabilities, compose, uploads_in
 from hub.actions.limits import check_agent
 from hub.actions.look import out_of_reach
 from hub.actions.pass_on import settle_pass
@@ -21,7 +21,7 @@ from hub.domain.limits import Limits
 from hub.domain.link_marks import LinkWishes
 from hub.domain.rewriting import Outgoing, segments_of
 from hub.domain.tracking import Tracking
-from hub.store import contacts, conversations, event_log, messages, numbers, outbox, schedule, sent_forms
+from hub.store import contacts, conversations, event_log, media, messages, numbers, outbox, schedule, sent_forms
 from hub.store.conversations import ConversationState
 from hub.store.messages import MessageDraft
 from hub.store.pool import Connection, Record
@@ -53,12 +53,15 @@ class Author:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A message that is queued, durably; `links` are its tracked links, for its author alone."""
+    """A message that is queued, durably; `links` are its tracked links, for its author alone. `is_for_later`: it waits
+    for its time, or for its conversation to be given back.
+    """
 
     message: dict[str, Any]
     links: list[dict[str, Any]]
     warnings: list[dict[str, Any]]
     events: list[Event]
+    is_for_later: bool = False
 
 
 async def send(
@@ -103,7 +106,19 @@ async def send(
     )  # fmt: skip
     drafts = [queued, *collisions.drafts]
     links = tracked.links if tracked else []
-    return Accepted(view, links, collisions.warnings, await event_log.append(conn, drafts))
+    is_ahead = _is_ahead(draft)
+    must_wait = not is_ahead and policy.must_wait(draft.origin, state.held_by)
+    warnings = [*collisions.warnings, *([_held_warning(state)] if must_wait else [])]
+    return Accepted(view, links, warnings, await event_log.append(conn, drafts), is_for_later=is_ahead or must_wait)
+
+
+def _held_warning(state: ConversationState) -> dict[str, Any]:
+    """That Meta's own agent holds the conversation, and this waits for it."""
+    return {"code": "conversation_held", "agent": None, "service": None, "since": state.held_since}
+
+
+def _is_ahead(draft: MessageDraft) -> bool:
+    return draft.send_at is not None and draft.send_at > draft.created_at
 
 
 def _agent(request: SendRequest) -> tuple[str | None, str | None]:
@@ -149,13 +164,18 @@ def _counted(draft: MessageDraft, tracked: Tracked | None) -> MessageDraft:
 async def _store(
     conn: Connection, draft: MessageDraft, tracked: Tracked | None, state: ConversationState, sender: Record
 ) -> dict[str, Any]:
-    """Write the message and let it wait, for its turn or for its time; gives it as the API shows it."""
+    """Write the message and let it wait, for its turn, for its time or for the conversation to be given back; gives it
+    as the API shows it.
+    """
     await messages.add_messages(conn, [draft])
+    await media.add_links(conn, [(draft.id, media_id) for media_id in uploads_in(draft.content)])
     if tracked:
         await sent_forms.add(conn, draft.id, tracked.form.content, draft.send_at or draft.created_at)
     priority = policy.priority(draft.origin)
-    if draft.send_at and draft.send_at > draft.created_at:
+    if draft.send_at and _is_ahead(draft):
         await schedule.add(conn, draft.id, sender["id"], state.id, priority, draft.send_at)
+    elif policy.must_wait(draft.origin, state.held_by):
+        await schedule.hold(conn, draft.id, sender["id"], state.id, priority)
     else:
         await outbox.add(conn, draft.id, sender["id"], state.id, draft.sequence, priority)
     await conversations.save(conn, [state])

@@ -52,7 +52,7 @@ def add_webhook(
     ready: list[_Found] = []
     for arrival in arrivals:
         item = arrival.item
-        if not isinstance(item, MessageReceived) or item.origin != "customer" or not _is_plain(item):
+        if not isinstance(item, MessageReceived) or not _is_plain(item):
             return False
         if wish_of(item, arrival.provider):  # what holds for the customer changes (E5)
             return False
@@ -72,7 +72,16 @@ def add_webhook(
 
 
 def _is_plain(item: MessageReceived) -> bool:
-    return item.raw is None and not (item.type in _LOOKS_BACK and "reply_to" in item.content)
+    """Whether it is what customers write every day, with nothing to it that has to be looked up or taken along."""
+    return (
+        item.origin == "customer"
+        and item.raw is None
+        and item.opens_window
+        and not item.is_history
+        and not item.is_reconciled
+        and "media" not in item.content
+        and not (item.type in _LOOKS_BACK and "reply_to" in item.content)
+    )
 
 
 def _find_threads(directory: Directory, route: Route, customer: Customer) -> list[tuple[ChannelRoute, Thread]] | None:
@@ -87,7 +96,9 @@ def _find_threads(directory: Directory, route: Route, customer: Customer) -> lis
 
 
 def _is_current(thread: Thread, customer: Customer) -> bool:
-    """Whether the customer's name and the address replies go to are what we have."""
+    """Whether the customer's name and the address replies go to are what we have, and the conversation is ours."""
+    if thread.conversation.held_by:
+        return False
     reply_to = thread.conversation.reply_to
     reported = customer.phone or customer.user_id or customer.sender_id
     return reply_to.value == reported and (customer.name is None or customer.name == thread.contact.name)

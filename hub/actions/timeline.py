@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from hub.actions import describe
@@ -14,9 +14,13 @@ from hub.domain import window
 from hub.domain.errors import NotFound
 from hub.domain.ids import public_id
 from hub.domain.masking import PolicyBook, may_see_content, project_holder
+from hub.domain.media_links import MediaLinks
 from hub.domain.timeline import CLICKS, THE_END, VISITS, mark, merged, unmark
 from hub.store import contact_views, contacts, conversations, pickups, visibility, web_timeline
 from hub.store.pool import Connection, Record
+
+_LOWEST: Final = -(2**62)
+"""The place before all messages of a conversation, those from before its number was connected included."""
 
 
 async def view_conversations(conn: Connection, viewer: UUID | None, rows: Sequence[Record]) -> list[dict[str, Any]]:
@@ -44,6 +48,7 @@ async def view_conversations(conn: Connection, viewer: UUID | None, rows: Sequen
                 "reply_window_expires_at": window.expires_at(row["medium"], heard[row["id"]]),
                 "picked_up_by": holders[0] if holders else None,
                 "pickups": holders,
+                "held_by": row["held_by"],
                 "waiting_for": waiting_view(waiting[row["id"]], viewer) if row["id"] in waiting else None,
                 "created_at": row["created_at"],
             }
@@ -78,7 +83,7 @@ class _Item:
 
 async def read_timeline(
     conn: Connection, viewer: UUID, contact_id: UUID, place: Mapping[UUID, int] | None, limit: int, *,
-    is_forward: bool, with_web: bool,
+    is_forward: bool, with_web: bool, links: MediaLinks,
 ) -> Timeline:  # fmt: skip
     """Messages of all conversations with a contact, and with what was merged into it, on the viewer's channels; and,
     `with_web`, its visits and clicks: after a place, oldest first, or before it, newest first. No place: from the
@@ -93,7 +98,8 @@ async def read_timeline(
         )
     begin = {key: _begin(row, place, is_forward=is_forward) for key, row in reached.items()}
     found = await conversations.list_messages(conn, begin, limit, is_forward=is_forward)
-    lists = [[_Item(key, row["sequence"], row["created_at"], row) for row in rows] for key, rows in found.items()]
+    lists = [[_Item(key, row["sequence"], _time_of(row), row) for row in rows] for key, rows in found.items()]
+    web: dict[UUID, int] = {}
     if with_web:
         web = {lane: _begin_on_web(lane, place, is_forward=is_forward) for lane in (VISITS, CLICKS)}
         begin |= web
@@ -103,16 +109,22 @@ async def read_timeline(
     if is_forward:
         before, after = {key: at + 1 for key, at in begin.items()}, end
     else:
-        before, after = end, {key: max(at - 1, 0) for key, at in begin.items()}
+        before, after = end, {key: max(at - 1, 0 if key in web else _LOWEST) for key, at in begin.items()}
     views = await view_conversations(conn, viewer, list(reached.values()))
-    return Timeline(views, await _view_items(conn, viewer, items), before, after)
+    return Timeline(views, await _view_items(conn, View(viewer, links), items), before, after)
+
+
+def _time_of(row: Record) -> datetime:
+    """When a message was accepted; one from before its number was connected, when it was written."""
+    at: datetime = row["provider_time"] if row.get("history") and row["provider_time"] else row["created_at"]
+    return at
 
 
 def _begin(row: Record, place: Mapping[UUID, int] | None, *, is_forward: bool) -> int:
     """Where to begin in one conversation. One that began after the place was given out lies after it altogether."""
     if place is not None:
-        return place.get(row["id"], 0)
-    return 0 if is_forward else row["last_sequence"] + 1
+        return place.get(row["id"], _LOWEST)
+    return _LOWEST if is_forward else row["last_sequence"] + 1
 
 
 def _begin_on_web(lane: UUID, place: Mapping[UUID, int] | None, *, is_forward: bool) -> int:
@@ -133,9 +145,9 @@ async def _read_web(
     ]
 
 
-async def _view_items(conn: Connection, viewer: UUID, items: Sequence[_Item]) -> list[dict[str, Any]]:
+async def _view_items(conn: Connection, view: View, items: Sequence[_Item]) -> list[dict[str, Any]]:
     said = [item.row for item in items if item.lane not in {VISITS, CLICKS}]
-    messages = dict(zip((row["id"] for row in said), await view_messages(conn, View(viewer), said), strict=True))
+    messages = dict(zip((row["id"] for row in said), await view_messages(conn, view, said), strict=True))
     channels = {item.row["channel_id"] for item in items if item.lane == CLICKS and item.row["channel_id"]}
     policies = await visibility.read_policies(conn, channels) if channels else {}
     views = []
@@ -143,7 +155,7 @@ async def _view_items(conn: Connection, viewer: UUID, items: Sequence[_Item]) ->
         if item.lane == VISITS:
             views.append(visit_view(item.row) | {"visitor_id": public_id("vis", item.row["visitor_id"])})
         elif item.lane == CLICKS:
-            views.append(click_view(item.row, is_target_shown=_may_see_target(item.row, viewer, policies)))
+            views.append(click_view(item.row, is_target_shown=_may_see_target(item.row, view.service_id, policies)))
         else:
             views.append(messages[item.row["id"]] | {"conversation_id": public_id("cnv", item.lane)})
     return views
@@ -164,7 +176,7 @@ def click_view(row: Record, *, is_target_shown: bool) -> dict[str, Any]:
     }
 
 
-def _may_see_target(row: Record, viewer: UUID, policies: PolicyBook) -> bool:
+def _may_see_target(row: Record, viewer: UUID | None, policies: PolicyBook) -> bool:
     """One that is in no message is shared with nobody."""
     if row["channel_id"] is None:
         return bool(row["service_id"] == viewer)

@@ -133,6 +133,7 @@ async def view_contact(conn: Connection, looker: Looker, contact_id: UUID) -> di
         "erased_at": root["erased_at"],
         "merged": [_merged_view(row) for row in person.rows[1:]],
         "addresses": [_address_view(row) for row in addresses],
+        "former_addresses": [_former_view(row) for row in await contact_views.list_former(conn, ids)],
         "consents": await _view_consents(conn, addresses, await own_addresses(conn, ids)),
         "tracked": await may_track(conn, contact_id, looker.mode),
         "traits": [trait_view(row) for row in await contact_views.list_traits(conn, ids, looker.service_id)],
@@ -160,6 +161,16 @@ def _address_view(row: Record) -> dict[str, Any]:
         "standing": row["standing"],
         "contact_id": public_id("con", row["contact_id"]),
         "since": row["created_at"],
+    }
+
+
+def _former_view(row: Record) -> dict[str, Any]:
+    return {
+        "type": row["type"],
+        "value": row["value"],
+        "contact_id": public_id("con", row["contact_id"]),
+        "since": min(row["created_at"], row["removed_at"]),
+        "until": row["removed_at"],
     }
 
 

@@ -4,22 +4,16 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from hub.domain.phone_forms import phone_key, variants
+
+__all__ = ["MATCHED_TYPES", "Address", "AddressType", "is_e164", "is_user_id", "phone_key", "sending_form", "variants"]
+
 AddressType = Literal["phone", "user_id", "parent_user_id", "username", "email", "sender_id"]
 MATCHED_TYPES: Final = ("user_id", "phone", "sender_id")
 """Types a customer is found by, the strongest first."""
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _USER_ID: Final = re.compile(r"[A-Z]{2}\.[A-Za-z0-9._-]{1,128}")
-# Each pair: a form WhatsApp reports or carriers dial, and the short form both are matched by. Only digits that the
-# numbering plan made optional are dropped, so that two subscribers never share a key.
-_VARIANTS: Final = (
-    # Brazil: mobiles got a leading 9. Eight digits that start with 2 to 5 are land lines and have no such twin.
-    (re.compile(r"\+55([1-9][1-9])9([016-9][0-9]{7})"), r"+55\1\2"),
-    # Argentina: mobiles carry a 9 after the country code in international form.
-    (re.compile(r"\+549([0-9]{10})"), r"+54\1"),
-    # Mexico: WhatsApp keeps the 1 that mobiles carried until 2019.
-    (re.compile(r"\+521([0-9]{10})"), r"+52\1"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +39,9 @@ def is_user_id(text: str) -> bool:
     return _USER_ID.fullmatch(text) is not None
 
 
-def phone_key(e164: str) -> str:
-    """What all variants of one phone number have in common (Brazil, Argentina, Mexico)."""
-    for pattern, short in _VARIANTS:
-        if pattern.fullmatch(e164):
-            return pattern.sub(short, e164)
-    return e164
+def sending_form(reported: Address, sends_to: str | None) -> Address:
+    """Where messages go: the form that was seen to work, as long as it is one of the number the customer is reported
+    with.
+    """
+    is_form = sends_to is not None and reported.type == "phone" and phone_key(sends_to) == phone_key(reported.value)
+    return Address("phone", sends_to) if sends_to and is_form else reported

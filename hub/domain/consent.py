@@ -122,10 +122,44 @@ def fold_addresses(events: Sequence[tuple[Hashable, ConsentEvent]], number_id: i
     return fold([event for _, event in events], number_id)
 
 
+def is_overtaken(events: Iterable[ConsentEvent], new: ConsentEvent) -> bool:
+    """Whether it would lift what was refused after it was said: news of a customer may come late. A refusal that comes
+    late counts all the same.
+    """
+    return any(event.kind == _LIFTS.get(new.kind) and event.at > new.at for event in events)
+
+
+_LIFTS: Final[dict[Kind, Kind]] = {"start": "stop", "marketing_resume": "marketing_stop"}
+"""What lifts a refusal, and the refusal."""
+
+
 def changes_anything(events: Sequence[ConsentEvent], new: ConsentEvent) -> bool:
     """Whether one more event makes any difference, on whichever number."""
     numbers = {None, new.number_id, *(event.number_id for event in events)}
     return any(_stand([*events, new], number) != _stand(events, number) for number in numbers)
+
+
+def refusals(events: Sequence[ConsentEvent]) -> list[ConsentEvent]:
+    """What still refuses, of all that was said of one address: it holds for another address of the same customer, too,
+    while nothing that was granted does. What lifts a refusal on one number, but not on others, goes along.
+    """
+    numbers = {None, *(event.number_id for event in events)}
+    kept: list[ConsentEvent] = []
+    for kind, lift, name in _REFUSALS:
+        held = {number for number in numbers if getattr(_stand(events, number), name)}
+        if held:
+            said = {e.number_id: e for e in events if e.kind == kind and (kind == "stop" or e.number_id in held)}
+            lifted = {e.number_id: e for e in events if e.kind == lift and e.number_id not in held}
+            kept += [*said.values(), *lifted.values()]
+    return kept
+
+
+_REFUSALS: Final = (
+    ("stop", "start", "is_stopped"),
+    ("revoked", "", "is_withdrawn"),
+    ("marketing_stop", "marketing_resume", "is_marketing_stopped"),
+)
+"""What refuses, what lifts it, and how it stands."""
 
 
 def _stand(events: Sequence[ConsentEvent], number_id: int | None) -> _Standing:

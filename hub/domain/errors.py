@@ -8,9 +8,11 @@
      |- Forbidden          403  missing_scope, operator_only
      |- NotFound           404  not_found
      |- Conflict           409  not_parent, no_consent, reply_window_closed, number_shared ...
+     |- Gone               410  media_unavailable
      |- TooLarge           413  too_large
      |- TooMany            429  looks_automated: wait as long as `retry_after` says
-     `- Unavailable        503  unavailable: nothing was stored, try again
+     |- Unavailable        503  unavailable: nothing was stored, try again
+     `- NotYet             503  media_pending: try again when `retry_after` says
 """
 
 from collections.abc import Sequence
@@ -76,6 +78,13 @@ class Conflict(Refusal):
     code = "conflict"
 
 
+class Gone(Refusal):
+    """The file is not there any more, or never came."""
+
+    status = 410
+    code = "media_unavailable"
+
+
 class TooLarge(Refusal):
     """The body is over the limit."""
 
@@ -95,3 +104,10 @@ class Unavailable(Refusal):
 
     status = 503
     code = "unavailable"
+
+
+class NotYet(Refusal):
+    """The file is on its way; the fact `retry_after` tells after how many seconds to try again."""
+
+    status = 503
+    code = "media_pending"

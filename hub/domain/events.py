@@ -21,6 +21,7 @@ EVENT_TYPES: Final = (
     "conversation.released",
     "conversation.passed",
     "conversation.collision",
+    "conversation.handover",
     "service.connected",
     "service.disconnected",
     "service.paused",
@@ -36,6 +37,8 @@ EVENT_TYPES: Final = (
     "profile.merge_suggested",
     "profile.merged",
     "profile.unmerged",
+    "template.changed",
+    "sender.health_changed",
 )
 """Every type this version emits; docs/events.md has an example of each."""
 
@@ -102,6 +105,8 @@ class Event:
     written_at: datetime | None = None
     picked_up_by: str | None = None
     views: dict[Hashable, bytes] = field(default_factory=dict)
+    differs: bool | None = None
+    """Whether it may hold what each service sees otherwise; None until somebody has looked."""
 
     @property
     def lane(self) -> UUID:
@@ -118,13 +123,16 @@ def _holder(event: Event) -> dict[str, Any] | None:
 
 
 def whole(event: Event) -> dict[str, Any]:
-    """An event's data, complete: its number in the conversation and the reply window are known when it is logged."""
+    """An event's data, complete: its number in the conversation and the reply window are known when it is logged. That
+    Meta's agent holds the conversation is said in the data; where nothing is, it is ours.
+    """
     data: dict[str, Any] = orjson.loads(event.data)
     if "conversation" in data:
         data["conversation"] |= {
             "sequence": event.sequence,
             "reply_window_expires_at": event.reply_window_expires_at,
             "picked_up_by": _holder(event),
+            "held_by": data["conversation"].get("held_by"),
         }
     if event.type == "message.received":
         data["message"].setdefault("sequence", event.sequence)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from hub.domain.errors import Fault, Invalid
+from hub.domain.mime_types import bare_mime_type
 
 MB: Final = 1024 * 1024
 MAX_TEXT: Final = {"meta": 4096, "twilio": 1600}
@@ -100,11 +101,6 @@ MIME_TYPES: Final = frozenset().union(*_ON_WHATSAPP.values(), *_OVER_SMS.values(
 """What may be uploaded at all: what one medium or the other can carry."""
 
 _REFUSED_TEMPLATES: Final = frozenset({"rejected", "paused", "disabled"})
-
-
-def bare_mime_type(text: str) -> str:
-    """A media type in lower case and without its parameters."""
-    return text.partition(";")[0].strip().lower()
 
 
 def guess_mime_type(name: str) -> str | None:

@@ -163,9 +163,13 @@ def project_holder(holder: Mapping[str, Any], viewer: UUID | None) -> dict[str, 
 
 
 def automation(data: Mapping[str, Any], *, may_automate: bool, epoch: int) -> dict[str, Any]:
-    """Whether the receiver's bots may speak now (A9); never to what the business itself wrote past the hub."""
-    is_foreign = (data.get("message") or {}).get("origin") in _FOREIGN
-    return {"allowed": may_automate and not is_foreign, "parent_epoch": epoch}
+    """Whether the receiver's bots may speak now (A9); never to what the business itself wrote past the hub, nor while
+    Meta's own agent holds the conversation. That it was given back is told by the provider, and to be answered.
+    """
+    message, conversation = data.get("message") or {}, data.get("conversation") or {}
+    is_foreign = message.get("origin") in _FOREIGN and message.get("type") != "handover"
+    is_held = conversation.get("held_by") is not None
+    return {"allowed": may_automate and not is_foreign and not is_held, "parent_epoch": epoch}
 
 
 def _name(viewer: UUID | None) -> str | None:

@@ -17,7 +17,7 @@ from hub.domain.errors import Conflict, Forbidden, NotFound, Refusal
 from hub.domain.identity import Change, Confirm, Consent, Create, Fill, Remove, Suggest
 from hub.domain.ids import public_id
 
-Who = Literal["operator", "service", "switch"]
+Who = Literal["operator", "service", "switch", "provider"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,20 @@ def priority(origin: str) -> int:
     return PRIORITY_BULK if origin == "campaign" else PRIORITY_AUTOMATION
 
 
+def must_wait(origin: str, held_by: str | None) -> bool:
+    """Whether a message waits until its conversation is given back: automation does while Meta's own agent holds it,
+    lest two of them talk; a person's reply goes out.
+    """
+    return held_by is not None and origin in AUTOMATION
+
+
+def takes_control(origin: str, kind: str) -> bool:
+    """Whether a message, once the provider has taken it, makes a conversation ours that Meta's agent holds: an agent's
+    does, unless it is a template, which leaves the hands at Meta as they are.
+    """
+    return origin not in AUTOMATION and kind != "template"
+
+
 def check_send_at(send_at: datetime | None, now: datetime) -> Refusal | None:
     """Whether a message may be sent at that time; that it is automation is for the schema to say (E1, E11)."""
     if send_at is None or now - SCHEDULED_PAST <= send_at <= now + SCHEDULED_AHEAD:

@@ -25,7 +25,7 @@ _WITH_WEB: Final = b"\x02"
 _ENTRY: Final = 24
 _CHECK: Final = 4
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]{1,20000}")
-_MOST: Final = 2**63 - 1
+_MOST: Final = 2**62
 _MOST_ON_WEB: Final = 2 ** (8 * _ENTRY) - 2
 _WEB: Final = (VISITS, CLICKS)
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
@@ -54,7 +54,9 @@ def encode(places: Mapping[UUID, int]) -> str:
     version = _PLAIN
     if len(talks) != len(places):
         version = _WITH_WEB + b"".join(places.get(lane, 0).to_bytes(_ENTRY, "big") for lane in _WEB)
-    content = version + b"".join(key.bytes + place.to_bytes(8, "big") for key, place in sorted(talks.items()))
+    content = version + b"".join(
+        key.bytes + place.to_bytes(8, "big", signed=True) for key, place in sorted(talks.items())
+    )
     return base64.urlsafe_b64encode(content + zlib.crc32(content).to_bytes(_CHECK, "big")).rstrip(b"=").decode()
 
 
@@ -68,10 +70,14 @@ def decode(text: str) -> dict[UUID, int]:
         places = {
             lane: min(int.from_bytes(cut, "big"), _MOST_ON_WEB) for lane, cut in zip(_WEB, cuts[:web], strict=False)
         }
-        places |= {UUID(bytes=cut[:16]): min(int.from_bytes(cut[16:], "big"), _MOST) for cut in cuts[web:]}
+        places |= {UUID(bytes=cut[:16]): _bounded(int.from_bytes(cut[16:], "big", signed=True)) for cut in cuts[web:]}
         if encode(places) == text:
             return places
     raise Invalid("this is no cursor that the hub has given out for a contact's timeline", code="invalid_cursor")
+
+
+def _bounded(sequence: int) -> int:
+    return max(-_MOST, min(sequence, _MOST))
 
 
 def _fits(text: str) -> bool:

@@ -18,6 +18,7 @@ import structlog
 
 from hub.actions.pausing import pause
 from hub.domain.events import ROSTER_EVENTS, Event
+from hub.domain.media_links import MediaLinks
 from hub.fanout.books import Books
 from hub.fanout.client import DeliveryClient
 from hub.fanout.lane import ReplayRun
@@ -68,10 +69,12 @@ class Dispatcher:
     """Delivers the events of the shards it holds to every subscription."""
 
     def __init__(
-        self, database: Database, sealer: Sealer, client: DeliveryClient, *, concurrency: int, timeout: float = 15.0
-    ) -> None:
+        self, database: Database, sealer: Sealer, client: DeliveryClient, *, concurrency: int, timeout: float = 15.0,
+        links: MediaLinks | None = None,
+    ) -> None:  # fmt: skip
         self._database = database
         self._sealer = sealer
+        self._links = links
         self._client = client
         self._concurrency = concurrency
         self._lease = timeout + LEASE_MARGIN
@@ -395,7 +398,7 @@ class Dispatcher:
         conn = reader.conn
         async with self._changing:
             _, version = await event_log.find_pulse(conn)
-            self._roster = await load_roster(conn, self._sealer)
+            self._roster = await load_roster(conn, self._sealer, self._links)
             self._version = version
             await self._close_old()
             added = [self._outlet(key) for key in self._roster.receivers if key not in self._outlets]

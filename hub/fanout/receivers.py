@@ -10,6 +10,7 @@ from hub.actions.audience import Viewer, body, viewer_of
 from hub.domain.events import Event
 from hub.domain.ids import public_id
 from hub.domain.masking import PolicyBook
+from hub.domain.media_links import MediaLinks
 from hub.domain.signing import secret_key
 from hub.store import subscriptions, visibility
 from hub.store.pool import Connection
@@ -38,14 +39,15 @@ class Roster:
 
     receivers: Mapping[UUID, Receiver]
     policies: PolicyBook
+    links: MediaLinks | None = None
 
     def body(self, event: Event, receiver: Receiver) -> bytes:
         """The exact bytes for one receiver."""
-        return body(event, receiver.viewer, self.policies)
+        return body(event, receiver.viewer, self.policies, self.links)
 
 
-async def load_roster(conn: Connection, sealer: Sealer) -> Roster:
-    """Read who hears what now."""
+async def load_roster(conn: Connection, sealer: Sealer, links: MediaLinks | None = None) -> Roster:
+    """Read who hears what now; `links` makes addresses of files for them."""
     receivers = {}
     for row in await subscriptions.list_receivers(conn):
         try:
@@ -63,4 +65,4 @@ async def load_roster(conn: Connection, sealer: Sealer) -> Roster:
             row["run"],
             row["on_exhausted"] == "hold",
         )
-    return Roster(receivers, await visibility.read_policies(conn))
+    return Roster(receivers, await visibility.read_policies(conn), links)

@@ -6,7 +6,7 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from hub.actions.look import Span, View, read_messages, view_messages
+from hub.actions.look import read_messages, view_messages
 from hub.actions.reveal import mask_event, reveal_events, reveal_message
 from hub.actions.timeline import view_conversations
 from hub.domain.errors import Invalid, NotFound
@@ -14,13 +14,13 @@ from hub.domain.events import Event
 from hub.domain.ids import event_id, parse_id, public_id
 from hub.http.auth import operator
 from hub.http.context import CONTEXT
+from hub.http.conversations import span_of
 from hub.http.problems import answer
-from hub.http.schemas import EventNumber, Model, clean, event_number, limit_of, number_of, one_way, phone_of, read_json
+from hub.http.schemas import EventNumber, Model, clean, event_number, limit_of, phone_of, read_json
 from hub.store import event_log, messages, overview
 from hub.store.pool import Connection, Record
 
 _NONE: Final = UUID(int=0)
-_LAST: Final = 2**62
 Reason = Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True), BeforeValidator(clean)]
 
 
@@ -58,7 +58,8 @@ async def list_events(request: web.Request) -> web.Response:
         raise Invalid("after is the event_id of an earlier event")
     async with request.app[CONTEXT].database.reading() as conn:
         events = await event_log.list_recent(conn, after, limit)
-    return _page(events, [mask_event(event) for event in events], limit)
+    links = request.app[CONTEXT].media_links
+    return _page(events, [mask_event(event, links) for event in events], limit)
 
 
 async def post_events_reveal(request: web.Request) -> web.Response:
@@ -66,7 +67,7 @@ async def post_events_reveal(request: web.Request) -> web.Response:
     wanted = RevealEventsIn.model_validate((await read_json(request))[1])
     async with request.app[CONTEXT].database.transaction() as conn:
         events = await event_log.list_recent(conn, wanted.after, wanted.limit)
-        views = await reveal_events(conn, events, wanted.reason)
+        views = await reveal_events(conn, events, wanted.reason, request.app[CONTEXT].media_links)
     return _page(events, views, wanted.limit)
 
 
@@ -97,12 +98,10 @@ async def get_conversation(request: web.Request) -> web.Response:
 
 async def list_messages(request: web.Request) -> web.Response:
     """Its timeline, as services page through theirs, and masked where one of them wrote."""
-    one_way(request)
-    after = number_of(request, "after", default=0) if "after" in request.query else None
-    span = Span(after, number_of(request, "before", default=_LAST), limit_of(request))
+    span = span_of(request)
     async with request.app[CONTEXT].database.transaction() as conn:
         found = await _find_conversation(conn, request)
-        items, following = await read_messages(conn, View(None), found["id"], span)
+        items, following = await read_messages(conn, request.app[CONTEXT].view(None), found["id"], span)
         (view,) = await view_conversations(conn, None, [found])
     return answer({"items": items, "next": following, "conversation": view})
 
@@ -118,7 +117,7 @@ async def get_message(request: web.Request) -> web.Response:
     """One message of any channel, masked where a service wrote it."""
     async with request.app[CONTEXT].database.transaction() as conn:
         row = await _find_message(conn, request)
-        (view,) = await view_messages(conn, View(None), [row])
+        (view,) = await view_messages(conn, request.app[CONTEXT].view(None), [row])
     return answer(_placed(view, row))
 
 
@@ -127,7 +126,7 @@ async def post_reveal(request: web.Request) -> web.Response:
     wanted = RevealIn.model_validate((await read_json(request))[1])
     async with request.app[CONTEXT].database.transaction() as conn:
         row = await _find_message(conn, request)
-        view = await reveal_message(conn, row, wanted.reason)
+        view = await reveal_message(conn, row, wanted.reason, request.app[CONTEXT].media_links)
     return answer(_placed(view, row))
 
 

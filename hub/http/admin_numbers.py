@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from hub.actions.hand_over import hand_over
-from hub.actions.manage_number import change_number, change_sender, put_sender, sender_view, view_number
+from hub.actions.manage_number import change_number, change_sender, put_sender, view_number, view_senders
 from hub.actions.register import register_number
 from hub.actions.roster import roster_view
 from hub.domain.ids import parse_id, public_id
@@ -54,9 +54,10 @@ async def list_numbers(request: web.Request) -> web.Response:
     async with request.app[CONTEXT].database.transaction() as conn:
         rows = await numbers.list_numbers(conn, after, limit)
         found = await numbers.list_senders(conn, [row["id"] for row in rows])
+        views = await view_senders(conn, found)
     senders: dict[int, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
-    for sender in found:
-        senders[sender["number_id"]].append(sender_view(sender))
+    for sender, view in zip(found, views, strict=True):
+        senders[sender["number_id"]].append(view)
     items = [{"e164": row["e164"], "senders": senders[row["id"]]} for row in rows]
     return answer({"items": items, "next": str(rows[-1]["id"]) if len(rows) == limit else None})
 
@@ -96,7 +97,8 @@ async def post_sender(request: web.Request) -> web.Response:
     wanted = SenderIn.model_validate((await read_json(request))[1])
     async with request.app[CONTEXT].database.transaction() as conn:
         row = await put_sender(conn, request.match_info["e164"], _draft(wanted))
-    return answer(sender_view(row), status=201)
+        (view,) = await view_senders(conn, [row])
+    return answer(view, status=201)
 
 
 async def patch_sender(request: web.Request) -> web.Response:
@@ -105,4 +107,5 @@ async def patch_sender(request: web.Request) -> web.Response:
     e164, medium = request.match_info["e164"], request.match_info["medium"]
     async with request.app[CONTEXT].database.transaction() as conn:
         row = await change_sender(conn, e164, medium, wanted.model_dump(exclude_unset=True))
-    return answer(sender_view(row))
+        (view,) = await view_senders(conn, [row])
+    return answer(view)

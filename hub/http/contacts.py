@@ -1,10 +1,7 @@
 """The adapter API: customers as whole profiles, their timeline over all media and the web, and visitors (C3, H5)."""
 
-import asyncio
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -30,6 +27,7 @@ from hub.http.auth import operator, service
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
 from hub.http.schemas import limit_of, one_way, read_time
+from hub.store.keeping import remove_unnamed
 from hub.store.pool import TryAgain
 
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
@@ -135,7 +133,7 @@ async def get_timeline(request: web.Request, caller: Caller) -> web.Response:
     async with request.app[CONTEXT].database.transaction() as conn:
         page = await read_timeline(
             conn, caller.service_id, contact_id, place, limit,
-            is_forward=is_forward, with_web="profiles" in caller.scopes,
+            is_forward=is_forward, with_web="profiles" in caller.scopes, links=request.app[CONTEXT].media_links,
         )  # fmt: skip
     older, newer = encode(page.before), encode(page.after)
     following = newer if is_forward else older
@@ -159,9 +157,11 @@ async def export(request: web.Request, caller: Caller) -> web.Response:
 
 async def export_all(request: web.Request) -> web.Response:
     """Everything, for the operator."""
-    contact_id = parse_id("con", request.match_info["id"])
-    async with request.app[CONTEXT].database.transaction() as conn:
-        view = await export_contact(conn, _looker(request, None), contact_id, OPERATOR, datetime.now(UTC))
+    context, contact_id = request.app[CONTEXT], parse_id("con", request.match_info["id"])
+    async with context.database.transaction() as conn:
+        view = await export_contact(
+            conn, _looker(request, None), contact_id, OPERATOR, datetime.now(UTC), context.media_links
+        )
     return answer(view)
 
 
@@ -177,7 +177,7 @@ async def delete_contact(request: web.Request) -> web.Response:
     context, contact_id = request.app[CONTEXT], parse_id("con", request.match_info["id"])
     erased = await _erase(request, contact_id)
     context.publish(erased.events)
-    await asyncio.to_thread(_remove, [context.files.path(sha256) for sha256 in erased.files])
+    await remove_unnamed(context.database, context.files, erased.files)
     return answer(erased.view)
 
 
@@ -191,8 +191,3 @@ async def _erase(request: web.Request, contact_id: UUID) -> Erased:
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError
-
-
-def _remove(paths: Sequence[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)

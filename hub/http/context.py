@@ -1,14 +1,18 @@
 """What handlers may use, put together by the composition root."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+from uuid import UUID
 
 from aiohttp import web
 
 from hub.actions.arrivals import Arrival
 from hub.actions.compose import Capabilities
+from hub.actions.look import View
+from hub.actions.quarantine import Parsers
+from hub.actions.reconcile import Round
 from hub.domain.eligibility import Rule
 from hub.domain.endpoints import EndpointPolicy
 from hub.domain.events import Event
@@ -50,10 +54,13 @@ class Context:
     intake: Intake
     spool: SpoolWriter
     routes: Mapping[str, tuple[str, Route]]
+    parsers: Parsers
     handshakes: Sequence[Handshake]
     publish: Callable[[Sequence[Event]], None]
     refresh: Callable[[], None]
     wake_sender: Callable[[], None]
+    wake_vault: Callable[[], None]
+    reconcile: Callable[[], Coroutine[Any, Any, Sequence[Round]]]
     eligibility: Sequence[Rule]
     endpoints: EndpointPolicy
     capabilities: Capabilities
@@ -71,6 +78,10 @@ class Context:
     is_metrics_open: bool
     problems: Callable[[], list[str]]
     is_stopping: asyncio.Event
+
+    def view(self, service_id: UUID | None) -> View:
+        """How a service, or the operator (None), looks at messages."""
+        return View(service_id, self.media_links)
 
 
 CONTEXT: Final = web.AppKey("context", Context)

@@ -5,19 +5,22 @@ from uuid import UUID
 
 from aiohttp import web
 
-from hub.actions.look import View, out_of_reach, view_messages
+from hub.actions.look import Span, TimeSpan, out_of_reach, read_messages
 from hub.actions.roster import Caller
 from hub.actions.timeline import view_conversations
 from hub.domain.errors import Invalid
 from hub.domain.ids import parse_id
+from hub.domain.time_places import END, START, decode
 from hub.http.auth import service
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
 from hub.http.schemas import limit_of, number_of, one_way
-from hub.store import conversations, messages
+from hub.store import conversations
 from hub.store.pool import Connection, Record
 
 _NONE: Final = UUID(int=0)
+_LOWEST: Final = -(2**62)
+_HIGHEST: Final = 2**62
 _FLAGS: Final = {"true": True, "false": False}
 
 
@@ -57,18 +60,29 @@ async def _reach(conn: Connection, request: web.Request, caller: Caller) -> Reco
 
 
 async def list_messages(request: web.Request, caller: Caller) -> web.Response:
-    """The timeline: newest first (`before=`), or from a sequence number on (`after=`), masked per rule C; and who holds
-    the conversation.
+    """The timeline: newest first (`before=`), or from a place on (`after=`), by sequence number or by the provider's
+    time, masked per rule C; and who holds the conversation.
     """
-    limit = limit_of(request)
-    one_way(request)
+    span = span_of(request)
     async with request.app[CONTEXT].database.transaction() as conn:
         reached = await _reach(conn, request, caller)
-        if "after" in request.query:
-            rows = await messages.list_after(conn, reached["id"], number_of(request, "after", default=0), limit)
-        else:
-            rows = await messages.list_before(conn, reached["id"], number_of(request, "before", default=2**62), limit)
-        items = await view_messages(conn, View(caller.service_id), rows)
+        items, following = await read_messages(conn, request.app[CONTEXT].view(caller.service_id), reached["id"], span)
         views = await view_conversations(conn, caller.service_id, [reached])
-    following = rows[-1]["sequence"] if len(rows) == limit else None
     return answer({"items": items, "next": following, "conversation": views[0]})
+
+
+def span_of(request: web.Request) -> Span | TimeSpan:
+    """Which part of a timeline is asked for, and sorted by what. Raises `Invalid`."""
+    one_way(request)
+    query, limit = request.query, limit_of(request)
+    match query.get("sort", "sequence"):
+        case "sequence":
+            after = number_of(request, "after", default=0, low=_LOWEST) if "after" in query else None
+            return Span(after, number_of(request, "before", default=_HIGHEST, low=_LOWEST), limit)
+        case "provider_time":
+            is_forward = "after" in query
+            cursor = query.get("after") or query.get("before")
+            place = START if is_forward else END
+            return TimeSpan(decode(cursor) if cursor not in {None, "", "0"} else place, limit, is_forward)
+        case _:
+            raise Invalid("sort is sequence, the order of acceptance, or provider_time (rule B6)")

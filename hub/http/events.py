@@ -71,7 +71,7 @@ async def list_events(request: web.Request, caller: Caller) -> web.Response:
     """The next events after a cursor, and the cursor to go on with, also where there are none."""
     reader, place, limit = _reader(request, caller), _place(request, Begin.START), limit_of(request)
     async with request.app[CONTEXT].database.transaction() as conn:
-        page = await read_page(conn, reader, place, limit)
+        page = await read_page(conn, reader, place, limit, request.app[CONTEXT].media_links)
     view = {
         "items": [orjson.Fragment(item.body) for item in page.items],
         "next": page.positions.encode(),
@@ -180,7 +180,7 @@ async def _read(request: web.Request, reader: Reader, place: Place, follower: "F
     """A page, if the key still holds. Raises as `read_page`, and `Unauthorized`."""
     follower.is_behind = False
     async with request.app[STREAMS].turn, request.app[CONTEXT].database.transaction() as conn:
-        page = await read_page(conn, reader, place, PAGE)
+        page = await read_page(conn, reader, place, PAGE, request.app[CONTEXT].media_links)
         key = await services.find_by_key(conn, hash_api_key(bearer(request)))
         viewers = await subscriptions.list_viewers(conn, reader.service_id, reader.e164)
         channels = frozenset(row["channel_id"] for row in viewers)

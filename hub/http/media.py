@@ -1,33 +1,41 @@
-"""Files: uploaded once by a service, fetched by whoever has a signed address (rule E10)."""
+"""Files: uploaded once by a service, or sent by a customer; fetched by whoever has a signed address (rule E10)."""
 
-import re
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
-from time import time
+from time import monotonic, time
 from typing import Any, Final
 from urllib.parse import quote
+from uuid import UUID
 
+import structlog
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from hub.actions.media_access import file_view, find_file, no_file, refetch, unavailable
 from hub.actions.roster import Caller
 from hub.actions.uploads import add_upload
 from hub.domain import kinds
-from hub.domain.errors import Fault, Forbidden, Invalid, NotFound, TooLarge
-from hub.domain.ids import parse_id
-from hub.domain.media_links import PREFIX
-from hub.http.auth import service
+from hub.domain.errors import Fault, Forbidden, Invalid, NotYet, TooLarge, Unavailable
+from hub.domain.ids import parse_id, public_id
+from hub.domain.inbound_media import retry_after
+from hub.domain.media_links import OPERATOR, PREFIX
+from hub.domain.mime_types import UNKNOWN, bare_mime_type, safe_name
+from hub.http.auth import operator, service
 from hub.http.context import CONTEXT
 from hub.http.problems import answer
-from hub.store import media
 from hub.store.files import Incoming
+from hub.store.keeping import keeping
+from hub.store.pool import Record
+
+log = structlog.get_logger()
 
 _PIECE: Final = 256 * 1024
-_MAX_NAME: Final = 240
-_UNKNOWN: Final = "application/octet-stream"
-_UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\"\u200e\u200f\u202a-\u202e\u2066-\u2069]')
-"""Also what turns the direction of writing, and so hides a name's ending."""
+
+_MOMENT: Final = 1.0
+"""Seconds to wait for a file that is being fetched: a service that hears of a message asks for its files at once."""
+_PAUSE: Final = 0.1
 
 _Piece = Callable[[], Awaitable[bytes]]
 
@@ -35,6 +43,10 @@ _Piece = Callable[[], Awaitable[bytes]]
 def add_routes(app: web.Application) -> None:
     """Put these paths into the application."""
     app.router.add_post("/v1/media", service(upload))
+    app.router.add_get("/v1/media/{id}", service(get_file, "read"))
+    app.router.add_post("/v1/media/{id}/refetch", service(post_refetch, "read"))
+    app.router.add_get("/v1/admin/media/{id}", operator(get_any_file))
+    app.router.add_post("/v1/admin/media/{id}/refetch", operator(post_any_refetch))
     app.router.add_get("/media/{id}", fetch)
 
 
@@ -57,11 +69,10 @@ async def upload(request: web.Request, caller: Caller) -> web.Response:
             raise Invalid(
                 "the file is empty: send its bytes (rule E10)", errors=[Fault("/file", "missing", "holds no bytes")]
             )
-        kept = await incoming.keep()
-    async with context.database.transaction() as conn:
-        view = await add_upload(
-            conn, caller.service_id, kept, mime_type=mime_type, filename=filename, now=datetime.now(UTC)
-        )
+        async with keeping(context.database, context.files, incoming) as (conn, kept):
+            view = await add_upload(
+                conn, caller.service_id, kept, mime_type=mime_type, filename=filename, now=datetime.now(UTC)
+            )
     return answer(view, status=201)
 
 
@@ -112,9 +123,9 @@ def _described(content_type: str, headers: Any, name: str | None, pointer: str) 
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Invalid("send the file as it is, without Content-Encoding (rule E10)")
     filename = safe_name(name or "")
-    mime_type = kinds.bare_mime_type(content_type)
-    if mime_type in {"", _UNKNOWN}:
-        mime_type = kinds.guess_mime_type(filename) or _UNKNOWN
+    mime_type = bare_mime_type(content_type)
+    if mime_type in {"", UNKNOWN}:
+        mime_type = kinds.guess_mime_type(filename) or UNKNOWN
     if mime_type not in kinds.MIME_TYPES:
         raise Invalid(
             f"files of type {mime_type} cannot be sent; these can: {', '.join(sorted(kinds.MIME_TYPES))} (rule E10).",
@@ -124,31 +135,122 @@ def _described(content_type: str, headers: Any, name: str | None, pointer: str) 
     return mime_type, filename or f"file{kinds.extension_of(mime_type)}"
 
 
-def safe_name(name: str) -> str:
-    """A file name without path and without what does not belong into a header or a store."""
-    bare = name.replace("\\", "/").rpartition("/")[2].encode("utf-8", "ignore").decode()
-    return _UNSAFE.sub("", bare).strip()[-_MAX_NAME:]
+# Fetching -----------------------------------------------------------------------------------------------------------
 
 
 async def fetch(request: web.Request) -> web.StreamResponse:
-    """A file, for whoever has its signed address; all that is wrong is not there."""
-    context, name = request.app[CONTEXT], request.match_info["id"]
-    expires, signature = request.query.get("expires", ""), request.query.get("signature", "")
-    if not context.media_links.is_valid(name, expires, signature, time()):
-        raise _no_file()
-    media_id = parse_id(PREFIX, name)
-    async with context.database.reading() as conn:
-        row = (await media.list_media(conn, [media_id])).get(media_id)
-    if row is None:
-        raise _no_file()
-    path = context.files.path(row["sha256"])
-    if not path.is_file():
-        raise _no_file()
-    return web.FileResponse(path, chunk_size=_PIECE, headers=_headers(row["mime_type"], row["filename"]))
+    """A file, for whoever has its signed address and may still have the file; all that is wrong is not there. One that
+    is on its way is waited for a little.
+    """
+    context, name, query = request.app[CONTEXT], request.match_info["id"], request.query
+    whom, expires, signature = query.get("service", ""), query.get("expires", ""), query.get("signature", "")
+    if not context.media_links.is_valid(name, whom, expires, signature, time()):
+        raise no_file()
+    row = await _await_file(request, parse_id(PREFIX, name), whom)
+    if row["state"] == "pending":
+        seconds = retry_after(row["error"], row["next_at"], datetime.now(UTC))
+        raise NotYet("this file is being fetched from the provider: ask again", retry_after=seconds)
+    if row["state"] != "kept":
+        raise unavailable(row)
+    return await _give(request, row)
 
 
-def _no_file() -> NotFound:
-    return NotFound("there is no file at this address, or the address has expired")
+async def _await_file(request: web.Request, media_id: UUID, whom: str) -> Record:
+    """The row of a file, once it is there, or after a moment. Raises `NotFound`."""
+    until = monotonic() + _MOMENT
+    while True:
+        row = await _find(request, media_id, whom)
+        is_on_its_way = row["state"] == "pending" and row["error"] is None
+        if not is_on_its_way or monotonic() > until or request.app[CONTEXT].is_stopping.is_set():
+            return row
+        await asyncio.sleep(_PAUSE)
+
+
+async def _find(request: web.Request, media_id: UUID, whom: str) -> Record:
+    """A link without a name was made for a provider, of what a service uploaded. Raises `NotFound`."""
+    async with request.app[CONTEXT].database.reading() as conn:
+        if whom in {"", OPERATOR}:
+            return await find_file(conn, media_id, None)
+        return await find_file(conn, media_id, parse_id("svc", whom))
+
+
+async def _give(request: web.Request, row: Record) -> web.StreamResponse:
+    """The bytes, or the part of them that was asked for."""
+    files, size = request.app[CONTEXT].files, row["size"]
+    try:
+        if not await files.blobs.exists(row["sha256"]):
+            log.error("media.missing", media=public_id(PREFIX, row["id"]))
+            raise unavailable(row)
+    except OSError as error:
+        raise Unavailable("the hub cannot reach its files just now") from error
+    headers = _headers(row["mime_type"], row["filename"]) | {"Accept-Ranges": "bytes"}
+    wanted = _range(request, size)
+    if wanted is None:
+        return web.Response(status=416, headers=headers | {"Content-Range": f"bytes */{size}"})
+    is_part = wanted != (0, size)
+    response = web.StreamResponse(status=206 if is_part else 200, headers=headers)
+    if is_part:
+        response.headers["Content-Range"] = f"bytes {wanted[0]}-{wanted[1] - 1}/{size}"
+    response.content_length = wanted[1] - wanted[0]
+    await response.prepare(request)
+    if request.method != "HEAD":
+        async with aclosing(files.blobs.read(row["sha256"], *wanted)) as pieces:
+            async for piece in pieces:
+                await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+def _range(request: web.Request, size: int) -> tuple[int, int] | None:
+    """Which bytes are asked for, from and up to; all of them where the range is none we know (RFC 9110). None where
+    there are no such bytes.
+    """
+    try:
+        wanted = request.http_range
+    except ValueError:
+        return 0, size
+    if wanted.start is None and wanted.stop is None:
+        return 0, size
+    start, stop, _ = wanted.indices(size)
+    return (start, stop) if start < stop else None
+
+
+# What is known of a file ------------------------------------------------------------------------------------------
+
+
+async def get_file(request: web.Request, caller: Caller) -> web.Response:
+    """What is known of a file that the caller may have."""
+    return await _show(request, caller.service_id)
+
+
+async def get_any_file(request: web.Request) -> web.Response:
+    """The same of any file, for the operator."""
+    return await _show(request, None)
+
+
+async def _show(request: web.Request, viewer: UUID | None) -> web.Response:
+    async with request.app[CONTEXT].database.reading() as conn:
+        row = await find_file(conn, parse_id(PREFIX, request.match_info["id"]), viewer)
+    return answer(file_view(row, request.app[CONTEXT].media_links, viewer, time()))
+
+
+async def post_refetch(request: web.Request, caller: Caller) -> web.Response:
+    """Fetch a customer's file again that could not be had."""
+    return await _refetch(request, caller.service_id)
+
+
+async def post_any_refetch(request: web.Request) -> web.Response:
+    """The same of any file, for the operator."""
+    return await _refetch(request, None)
+
+
+async def _refetch(request: web.Request, viewer: UUID | None) -> web.Response:
+    context = request.app[CONTEXT]
+    async with context.database.transaction() as conn:
+        row, is_due = await refetch(conn, parse_id(PREFIX, request.match_info["id"]), viewer)
+    if is_due:
+        context.wake_vault()
+    return answer(file_view(row, context.media_links, viewer, time()), status=202 if is_due else 200)
 
 
 def _headers(mime_type: str, filename: str) -> dict[str, str]:

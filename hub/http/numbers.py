@@ -9,7 +9,7 @@ from aiohttp import web
 
 from hub.actions import connect as connecting
 from hub.actions import disconnect as leaving
-from hub.actions import pausing, roster
+from hub.actions import pausing, roster, sender_health
 from hub.actions.delivery_view import view_deliveries
 from hub.actions.roster import Caller
 from hub.domain.errors import Conflict
@@ -146,9 +146,10 @@ async def get_number(request: web.Request, caller: Caller) -> web.Response:
 
 async def _number_view(conn: Connection, number: Record, caller: Caller) -> dict[str, Any]:
     senders = await numbers.list_senders(conn, [number["id"]])
+    health = await sender_health.list_views(conn, [row["id"] for row in senders])
     view: dict[str, Any] = {
         "e164": number["e164"],
-        "senders": [{"medium": s["medium"], "provider": s["provider"], "is_active": s["is_active"]} for s in senders],
+        "senders": [_sender_view(row, health[row["id"]]) for row in senders],
         "role": None,
         "channel_id": None,
     }
@@ -156,3 +157,8 @@ async def _number_view(conn: Connection, number: Record, caller: Caller) -> dict
         _, members = await roster.find_roster(conn, number["e164"], caller.service_id)
         view |= roster.connection_view(members, caller.service_id)
     return view
+
+
+def _sender_view(row: Record, health: dict[str, Any]) -> dict[str, Any]:
+    """A sender as services see it: its ids at the provider are the operator's."""
+    return {"medium": row["medium"], "provider": row["provider"], "is_active": row["is_active"], "health": health}

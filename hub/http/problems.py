@@ -36,10 +36,10 @@ def problem(refusal: Refusal) -> web.Response:
         **refusal.facts,
     }
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
-    if refusal.status == 503:
-        headers["Retry-After"] = "5"
-    elif "retry_after" in refusal.facts:
+    if "retry_after" in refusal.facts:
         headers["Retry-After"] = str(refusal.facts["retry_after"])
+    elif refusal.status == 503:
+        headers["Retry-After"] = "5"
     return web.Response(
         body=orjson.dumps(document, option=_JSON),
         status=refusal.status,

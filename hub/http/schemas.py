@@ -166,7 +166,9 @@ def number_of(request: web.Request, name: str, *, default: int, low: int = 0, hi
     text = request.query.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS or not low <= int(text) <= high:
+    digits = text.removeprefix("-") if low < 0 else text
+    is_number = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
+    if not is_number or not low <= int(text) <= high:
         raise Invalid(f"{name} must be a number from {low} to {high}")
     return int(text)
 

@@ -13,7 +13,7 @@ from aiohttp import web
 from hub.actions.cancel import cancel_for_operator, cancel_message, find_to_cancel
 from hub.actions.compose import resolve_kind
 from hub.actions.idempotency import claim_idempotency
-from hub.actions.look import View, view_messages
+from hub.actions.look import view_messages
 from hub.actions.open_conversation import open_conversation
 from hub.actions.register import OPERATOR
 from hub.actions.roster import Caller
@@ -23,7 +23,7 @@ from hub.domain.addresses import is_e164
 from hub.domain.errors import Invalid, NotFound, Refusal
 from hub.domain.ids import parse_id, public_id
 from hub.http.auth import operator, require, service
-from hub.http.context import CONTEXT
+from hub.http.context import CONTEXT, Context
 from hub.http.message_schemas import FirstMessageIn, MessageIn
 from hub.http.problems import answer
 from hub.http.schemas import number_of, read_json
@@ -51,19 +51,19 @@ def add_routes(app: web.Application) -> None:
 
 async def get_message(request: web.Request, caller: Caller) -> web.Response:
     """One message, with a time per status."""
-    message_id = parse_id("msg", request.match_info["id"])
-    async with request.app[CONTEXT].database.transaction() as conn:
-        view = await _find_message(conn, message_id, caller)
+    context, message_id = request.app[CONTEXT], parse_id("msg", request.match_info["id"])
+    async with context.database.transaction() as conn:
+        view = await _find_message(conn, context, message_id, caller)
     return answer(view)
 
 
-async def _find_message(conn: Connection, message_id: UUID, caller: Caller) -> dict[str, Any]:
+async def _find_message(conn: Connection, context: Context, message_id: UUID, caller: Caller) -> dict[str, Any]:
     row = await messages.find_message(conn, message_id)
     if row is None or not await conversations.find_in_reach(conn, row["conversation_id"], caller.service_id):
         raise NotFound(
             "There is no such message on a channel this service is connected to (rule A4): take an id of a timeline."
         )
-    view = (await view_messages(conn, View(caller.service_id), [row]))[0]
+    view = (await view_messages(conn, context.view(caller.service_id), [row]))[0]
     is_author = row["author_service_id"] == caller.service_id
     links = await list_links(conn, message_id) if is_author else []
     more = {"links": links} if links else {}
@@ -133,7 +133,7 @@ async def _post(
             await outbox.set_answer(conn, caller.service_id, route, key, 202, response.body.decode())
     context.publish(accepted.events)
     context.wake_sender()
-    if not wait or (wanted.send_at and wanted.send_at > now):
+    if not wait or accepted.is_for_later:
         return response
     try:
         return await _settled(request, caller, accepted, wait, key)
@@ -149,7 +149,7 @@ async def delete_message(request: web.Request, caller: Caller) -> web.Response:
         row = await find_to_cancel(conn, message_id, caller.service_id)
         require(caller, "reply" if row["origin"] == "agent" else "automate")
         events = await cancel_message(conn, row, datetime.now(UTC))
-        view = await _find_message(conn, message_id, caller)
+        view = await _find_message(conn, context, message_id, caller)
     context.publish(events)
     return answer(view)
 
@@ -161,7 +161,7 @@ async def delete_any_message(request: web.Request) -> web.Response:
         events = await cancel_for_operator(conn, message_id, OPERATOR, datetime.now(UTC))
         row = await messages.find_message(conn, message_id)
         assert row is not None
-        (view,) = await view_messages(conn, View(None), [row])
+        (view,) = await view_messages(conn, context.view(None), [row])
     context.publish(events)
     return answer({**view, "conversation_id": public_id("cnv", row["conversation_id"])})
 
@@ -208,7 +208,7 @@ async def _wait(request: web.Request, message_id: UUID, caller: Caller, seconds:
     context, deadline, pause = request.app[CONTEXT], time.monotonic() + seconds, 0.02
     while True:
         async with context.database.transaction() as conn:
-            view = await _find_message(conn, message_id, caller)
+            view = await _find_message(conn, context, message_id, caller)
         settled = view["provider_id"] is not None or view["status"] not in {"queued", "sending"}
         if settled or time.monotonic() >= deadline or context.is_stopping.is_set():
             return view

@@ -83,6 +83,17 @@ async def list_addresses(conn: Connection, contact_ids: Sequence[UUID]) -> list[
     return await conn.fetch(LIST_ADDRESSES_SQL, list(contact_ids))
 
 
+LIST_FORMER_SQL = """
+select contact_id, type, value, created_at, removed_at from contact_address
+where contact_id = any($1::uuid[]) and removed_reason = 'changed' and value <> ''
+order by removed_at desc, id desc limit 100"""
+
+
+async def list_former(conn: Connection, contact_ids: Sequence[UUID]) -> list[Record]:
+    """What these contacts changed for other addresses, as the provider said, the last first."""
+    return await conn.fetch(LIST_FORMER_SQL, list(contact_ids))
+
+
 LIST_TRAITS_SQL = """
 select t.contact_id, t.service_id, s.name as service_name, t.name, t.value, t.updated_at
 from contact_trait t join service s on s.id = t.service_id

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from hub.domain.addresses import Address
@@ -166,6 +167,85 @@ async def add_merge_candidates(conn: Connection, rows: Sequence[tuple[UUID, UUID
     """
     if rows:
         await conn.execute(ADD_CANDIDATES_SQL, *map(list, zip(*rows, strict=True)))
+
+
+# What the provider said of numbers and ids that customers changed ----------------------------------------------------
+
+LIST_PROVED_SQL = """
+select contact_id, type, value from contact_address
+where contact_id = any($1::uuid[]) and is_proved and removed_at is null order by id desc"""
+
+
+async def list_proved(conn: Connection, ids: Collection[UUID]) -> list[tuple[UUID, Address]]:
+    """The addresses that were proved by use to be these contacts', the latest first."""
+    rows = await conn.fetch(LIST_PROVED_SQL, list(ids)) if ids else []
+    return [(row["contact_id"], Address(row["type"], row["value"])) for row in rows]
+
+
+GIVE_UP_SQL = """
+update contact_address a set removed_at = $4, removed_reason = 'changed'
+from unnest($2::text[], $3::text[]) as w (type, match_key)
+where a.contact_id = any($1::uuid[]) and a.type = w.type and a.match_key = w.match_key and a.removed_at is null"""
+
+
+async def give_up(conn: Connection, ids: Collection[UUID], keys: Collection[MatchKey], at: datetime) -> None:
+    """These addresses are not these contacts' any more since then: the provider said that they changed."""
+    if ids and keys:
+        await conn.execute(GIVE_UP_SQL, list(ids), *map(list, zip(*keys, strict=True)), at)
+
+
+ADD_GIVEN_UP_SQL = """
+insert into contact_address (contact_id, type, value, match_key, is_proved, removed_at, removed_reason)
+select $1, type, value, match_key, true, $5, 'changed'
+from unnest($2::text[], $3::text[], $4::text[]) as u (type, value, match_key)"""
+
+
+async def add_given_up(conn: Connection, contact_id: UUID, addresses: Collection[Address], at: datetime) -> None:
+    """Addresses that a contact had, and changed then: known only from that news."""
+    if addresses:
+        columns = [(a.type, a.value, a.match_key) for a in addresses]
+        await conn.execute(ADD_GIVEN_UP_SQL, contact_id, *map(list, zip(*columns, strict=True)), at)
+
+
+FIND_CHANGED_SQL = """
+select a.contact_id from unnest($1::text[], $2::text[]) as w (type, match_key)
+cross join lateral (
+    select a.contact_id, a.removed_at, a.id from contact_address a
+    where a.type = w.type and a.match_key = w.match_key and a.removed_reason = 'changed' and a.removed_at >= $3
+    offset 0) a
+order by a.removed_at desc, a.id desc limit 1"""
+
+
+async def find_changed(conn: Connection, keys: Collection[MatchKey], at: datetime) -> UUID | None:
+    """Who changed one of these addresses for another then or later, the last of them."""
+    if not keys:
+        return None
+    found: UUID | None = await conn.fetchval(FIND_CHANGED_SQL, *map(list, zip(*keys, strict=True)), at)
+    return found
+
+
+# Made since that time, and known by these addresses alone: nobody has said anything else of it. The id that goes with
+# a number is not always told.
+IS_BARE_SQL = """
+select exists (select from contact where id = $1 and created_at >= $4 and merged_into is null and erased_at is null)
+   and not exists (select from contact where merged_into = $1)
+   and not exists (
+       select from contact_address a
+       where a.contact_id = $1 and a.removed_at is null and a.type in ('phone', 'user_id', 'email', 'sender_id')
+         and not exists (select from unnest($2::text[], $3::text[]) as w (type, match_key)
+                         where w.type = a.type and w.match_key = a.match_key)
+         and (a.type <> 'user_id' or 'user_id' = any($2::text[])))
+   and not exists (select from contact_identity where contact_id = $1)
+   and not exists (select from contact_trait where contact_id = $1)
+   and not exists (select from contact_knower where contact_id = $1)
+   and not exists (select from visitor_binding where contact_id = $1)"""
+
+
+async def is_bare(conn: Connection, contact_id: UUID, keys: Collection[MatchKey], since: datetime) -> bool:
+    """Whether a contact was made since, by the use of these addresses, and has no profile of its own."""
+    columns = list(map(list, zip(*keys, strict=True))) if keys else [[], []]
+    is_so: bool = await conn.fetchval(IS_BARE_SQL, contact_id, *columns, since)
+    return is_so
 
 
 BUMP_GENERATION_SQL = """

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from hub.domain import window
 from hub.domain.addresses import Address
+from hub.domain.time_places import TimePlace
 from hub.store.messages import MESSAGE_COLUMNS
 from hub.store.pool import Connection, Record
 
@@ -39,6 +40,8 @@ class ConversationRef:
     id: UUID
     generation: int
     reply_to: Address
+    held_by: str | None = None
+    """`external`: Meta's own agent holds it."""
 
 
 ADD_CONVERSATIONS_SQL = """
@@ -48,7 +51,7 @@ select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::uuid[
 order by channel_id, medium, contact_id
 on conflict (channel_id, medium, contact_id) do nothing"""
 FIND_CONVERSATIONS_SQL = """
-select c.id, c.channel_id, c.medium, c.contact_id, c.generation, c.reply_to_type, c.reply_to_value
+select c.id, c.channel_id, c.medium, c.contact_id, c.generation, c.reply_to_type, c.reply_to_value, c.held_by
 from unnest($1::uuid[], $2::text[], $3::uuid[]) as w (channel_id, medium, contact_id)
 join conversation c using (channel_id, medium, contact_id)"""
 
@@ -76,7 +79,7 @@ async def _find(conn: Connection, keys: Collection[ConversationKey]) -> dict[Con
     rows = await conn.fetch(FIND_CONVERSATIONS_SQL, *map(list, zip(*keys, strict=True)))
     return {
         (row["channel_id"], row["medium"], row["contact_id"]): ConversationRef(
-            row["id"], row["generation"], Address(row["reply_to_type"], row["reply_to_value"])
+            row["id"], row["generation"], Address(row["reply_to_type"], row["reply_to_value"]), row["held_by"]
         )
         for row in rows
     }
@@ -98,6 +101,13 @@ class ConversationState:
     reply_to: Address
     picked_up_by: str | None
     """The longest-standing holder as JSON, its lease perhaps over (D1); `hub.actions.pick_up` keeps it."""
+    held_by: str | None = None
+    """`external`: Meta's own agent holds it, since `held_since`; `hub.actions.control` keeps it."""
+    held_since: datetime | None = None
+    control_at: datetime | None = None
+    """Of what time the last news are of who holds it."""
+    sends_to: str | None = None
+    """The form of the customer's number that was seen to work for sending, where it is not the one of `reply_to`."""
 
     @property
     def reply_window_expires_at(self) -> datetime | None:
@@ -112,7 +122,8 @@ class ConversationState:
 
 LOCK_SQL = """
 select c.id, c.number_id, n.e164, c.channel_id, c.medium, c.contact_id, c.generation, c.last_sequence,
-       c.last_customer_at, c.reply_to_type, c.reply_to_value, c.picked_up_by
+       c.last_customer_at, c.reply_to_type, c.reply_to_value, c.picked_up_by, c.held_by, c.held_since, c.control_at,
+       c.sends_to
 from conversation c join number n on n.id = c.number_id
 where c.id = any($1::uuid[]) order by c.id for update of c"""
 
@@ -137,6 +148,10 @@ def _state(row: Record) -> ConversationState:
         row["last_customer_at"],
         Address(row["reply_to_type"], row["reply_to_value"]),
         row["picked_up_by"],
+        row["held_by"],
+        row["held_since"],
+        row["control_at"],
+        row["sends_to"],
     )
 
 
@@ -148,7 +163,7 @@ from (select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as x (id
 where c.id = x.id and n.id = c.number_id
 returning c.id, c.number_id, n.e164, c.channel_id, c.medium, c.contact_id, c.generation,
           c.last_sequence - x.events as last_sequence, c.last_customer_at, c.reply_to_type, c.reply_to_value,
-          c.picked_up_by"""
+          c.picked_up_by, c.held_by, c.held_since, c.control_at, c.sends_to"""
 
 
 async def number_events(
@@ -170,26 +185,51 @@ SAVE_SQL = """
 update conversation c
 set last_sequence = s.last_sequence, last_customer_at = s.last_customer_at,
     reply_to_type = s.reply_to_type, reply_to_value = s.reply_to_value, picked_up_by = s.picked_up_by,
-    generation = c.generation
-               + ((c.reply_to_type, c.reply_to_value) is distinct from (s.reply_to_type, s.reply_to_value))::int
-from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])
-     as s (id, last_sequence, last_customer_at, reply_to_type, reply_to_value, picked_up_by)
+    held_by = s.held_by, held_since = s.held_since, control_at = s.control_at, sends_to = s.sends_to,
+    generation = c.generation + ((c.reply_to_type, c.reply_to_value, c.held_by)
+                                 is distinct from (s.reply_to_type, s.reply_to_value, s.held_by))::int
+from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::text[],
+            $8::timestamptz[], $9::timestamptz[], $10::text[])
+     as s (id, last_sequence, last_customer_at, reply_to_type, reply_to_value, picked_up_by, held_by, held_since,
+           control_at, sends_to)
 where c.id = s.id"""
 
 
 async def save(conn: Connection, states: Sequence[ConversationState]) -> None:
-    """Write locked conversations back."""
-    if not states:
-        return
-    rows = [
-        (s.id, s.last_sequence, s.last_customer_at, s.reply_to.type, s.reply_to.value, s.picked_up_by) for s in states
-    ]
-    await conn.execute(SAVE_SQL, *map(list, zip(*rows, strict=True)))
+    """Write locked conversations back; what processes remember of one whose hands or reply address changed is out of
+    date then.
+    """
+    if states:
+        await conn.execute(SAVE_SQL, *map(list, zip(*map(_saved, states), strict=True)))
+
+
+def _saved(s: ConversationState) -> tuple[Any, ...]:
+    return (
+        s.id, s.last_sequence, s.last_customer_at, s.reply_to.type, s.reply_to.value, s.picked_up_by, s.held_by,
+        s.held_since, s.control_at, s.sends_to,
+    )  # fmt: skip
+
+
+# Of a long conversation only its end is looked at: news that are older than it change nothing anyhow.
+LAST_ORDINARY_SQL = """
+select w.id, (select max(least(m.provider_time, m.created_at)) from (
+                  select * from message r where r.conversation_id = w.id order by r.sequence desc limit 200) m
+              where m.origin = 'customer' and not m.history
+                and m.type not in ('system', 'call', 'unsupported')) as at
+from unnest($1::uuid[]) as w (id)"""
+
+
+async def list_last_ordinary_at(conn: Connection, ids: Collection[UUID]) -> dict[UUID, datetime | None]:
+    """When the customer last wrote to us, and not to Meta's agent, in each of these conversations; by the provider's
+    clock where it told, but not later than we heard of it.
+    """
+    rows = await conn.fetch(LAST_ORDINARY_SQL, list(ids)) if ids else []
+    return {row["id"]: row["at"] for row in rows}
 
 
 FIND_IN_REACH_SQL = """
 select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at, c.picked_up_by
+       c.created_at, c.picked_up_by, c.held_by
 from conversation c
 join channel ch on ch.id = c.channel_id
 join number n on n.id = c.number_id
@@ -206,7 +246,7 @@ async def find_in_reach(conn: Connection, conversation_id: UUID, service_id: UUI
 # however much it is. By the id alone, the planner would walk all conversations and hope to meet a channel's own soon.
 LIST_IN_REACH_SQL = """
 select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at, c.picked_up_by
+       c.created_at, c.picked_up_by, c.held_by
 from subscription s
 join channel ch on ch.id = s.channel_id
 join number n on n.id = ch.number_id
@@ -216,7 +256,7 @@ cross join lateral (
 where s.service_id = $1 and s.disconnected_at is null order by c.id limit $3"""
 LIST_WAITING_IN_REACH_SQL = """
 select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at, c.picked_up_by
+       c.created_at, c.picked_up_by, c.held_by
 from passed_conversation w
 join conversation c on c.id = w.conversation_id
 join channel ch on ch.id = c.channel_id
@@ -314,3 +354,23 @@ async def list_messages(
     for row in await conn.fetch(sql, list(positions), list(positions.values()), limit):
         found.setdefault(row["conversation_id"], []).append(row)
     return found
+
+
+# By the conversation's index, then sorted: an index on the time would cost every insert.
+_TIME: Final = "coalesce(m.provider_time, m.created_at)"
+LIST_BEFORE_TIME_SQL = f"""
+select {MESSAGE_COLUMNS}, {_TIME} as place_at from message m left join service s on s.id = m.author_service_id
+where m.conversation_id = $1 and ({_TIME}, m.sequence) < ($2, $3) order by {_TIME} desc, m.sequence desc limit $4"""
+LIST_AFTER_TIME_SQL = f"""
+select {MESSAGE_COLUMNS}, {_TIME} as place_at from message m left join service s on s.id = m.author_service_id
+where m.conversation_id = $1 and ({_TIME}, m.sequence) > ($2, $3) order by {_TIME}, m.sequence limit $4"""
+
+
+async def list_by_time(
+    conn: Connection, conversation_id: UUID, place: TimePlace, limit: int, *, is_forward: bool
+) -> list[Record]:
+    """Messages of a conversation by the provider's time, or by ours where it told none: behind a place, oldest first,
+    or before it, newest first; each with its time as `place_at`.
+    """
+    sql = LIST_AFTER_TIME_SQL if is_forward else LIST_BEFORE_TIME_SQL
+    return await conn.fetch(sql, conversation_id, *place, limit)

@@ -89,10 +89,6 @@ async def take_waiting(conn: Connection, conversations: Collection[UUID]) -> lis
     return [row["message_id"] for row in rows]
 
 
-LIST_MEDIA_SQL = """
-select distinct substr(m.word, 5)::uuid as id from (
-    select (regexp_matches(content, 'med_[0-9a-f]{32}', 'g'))[1] as word
-    from message where conversation_id = any($1::uuid[]) and direction = 'outbound') m"""
 DROP_ORPHANS_SQL = """
 delete from orphan_status o using message m
 where m.conversation_id = any($1::uuid[])
@@ -112,42 +108,17 @@ DROP_PASSES_SQL = "delete from passed_conversation where conversation_id = any($
 DROP_PICKUPS_SQL = "delete from pickup where conversation_id = any($1::uuid[])"
 
 
-async def forget_messages(conn: Connection, conversations: Collection[UUID]) -> list[UUID]:
-    """Overwrite what was said in these conversations; gives the uploaded files that were sent there."""
+async def forget_messages(conn: Connection, conversations: Collection[UUID]) -> None:
+    """Overwrite what was said in these conversations."""
     ids = list(conversations)
-    media = [row["id"] for row in await conn.fetch(LIST_MEDIA_SQL, ids, timeout=PATIENCE)]
     for sql in (DROP_ORPHANS_SQL, FORGET_STATUSES_SQL, FORGET_FORMS_SQL, DROP_PASSES_SQL, DROP_PICKUPS_SQL):
         await conn.execute(sql, ids, timeout=PATIENCE)
     await conn.execute(FORGET_MESSAGES_SQL, ids, CONTENT, timeout=PATIENCE)
-    return media
-
-
-# What was sent to nobody else by now; the file is shared by all that uploaded the same bytes.
-DROP_MEDIA_SQL = """
-with mine as (
-    select d.id, d.sha256 from media d where d.id = any($1::uuid[]) and not exists (
-        select from message m
-        where m.author_service_id = d.service_id and m.created_at >= d.created_at
-          and strpos(m.content, 'med_' || replace(d.id::text, '-', '')) > 0)
-), uploads as (delete from media_upload u using mine where u.media_id = mine.id)
-select id, sha256 from mine"""
-DELETE_MEDIA_SQL = "delete from media where id = any($1::uuid[])"
-LIST_HASHES_SQL = "select distinct sha256 from media where sha256 = any($1::bytea[])"
-
-
-async def drop_media(conn: Connection, media: Collection[UUID]) -> set[bytes]:
-    """Forget uploaded files that no other message names; gives the hashes that no file is left under."""
-    if not media:
-        return set()
-    rows = await conn.fetch(DROP_MEDIA_SQL, list(media), timeout=PATIENCE)
-    await conn.execute(DELETE_MEDIA_SQL, [row["id"] for row in rows])
-    hashes = {row["sha256"] for row in rows}
-    kept = await conn.fetch(LIST_HASHES_SQL, list(hashes))
-    return hashes - {row["sha256"] for row in kept}
 
 
 CLOSE_SQL = """
-update conversation set reply_to_value = '', last_customer_at = null, picked_up_by = null, generation = generation + 1
+update conversation set reply_to_value = '', sends_to = null, last_customer_at = null, picked_up_by = null,
+                        generation = generation + 1
 where id = any($1::uuid[])"""
 
 

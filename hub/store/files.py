@@ -1,4 +1,6 @@
-"""Files on disk, by their SHA-256: written beside, synced, then put in place, so that none is ever there in part."""
+"""Files on their way in: written beside, hashed, limited and synced here, then put where the bytes lie for good, so
+that none is ever there in part.
+"""
 
 import asyncio
 import hashlib
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from hub.domain.errors import TooLarge, Unavailable
+from hub.store.blobs import Blobs, DiskBlobs
 
 _PART: Final = ".part-"
 """How the names of files begin that are still being written."""
@@ -21,17 +24,18 @@ _ABANDONED: Final = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A file that is on disk."""
+    """A file that is there."""
 
     sha256: bytes
     size: int
 
 
 class Files:
-    """The files under one folder, readable by the hub's user only."""
+    """Files of at most `max_bytes`; `folder` is local, and `blobs` where they lie for good: the same, unless given."""
 
-    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, blobs: Blobs | None = None) -> None:
         self._folder = folder
+        self.blobs = blobs or DiskBlobs(folder)
         self.max_bytes = max_bytes
 
     def open(self) -> None:
@@ -42,16 +46,11 @@ class Files:
                 if time.time() - part.stat().st_mtime > _ABANDONED:
                     part.unlink()
 
-    def path(self, sha256: bytes) -> Path:
-        """Where the bytes of this hash lie, if they do."""
-        name = sha256.hex()
-        return self._folder / name[:2] / name
-
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator["Incoming"]:
         """A file to be written piece by piece; what was not kept is gone at the end of the block.
 
-        Raises `Unavailable` where the disk does not take it.
+        Raises `Unavailable` where the disk, or the bucket, does not take it.
         """
         try:
             incoming = await asyncio.to_thread(self._begin)
@@ -60,7 +59,7 @@ class Files:
             finally:
                 incoming.drop()
         except OSError as error:
-            raise Unavailable(f"the hub cannot keep files just now: {error.strerror}") from error
+            raise Unavailable(f"the hub cannot keep files just now: {error.strerror or error}") from error
 
     def _begin(self) -> "Incoming":
         handle, name = tempfile.mkstemp(prefix=_PART, dir=self._folder)  # mode 0600
@@ -90,31 +89,25 @@ class Incoming:
         self._hash.update(piece)
         self._file.write(piece)
 
+    @property
+    def sha256(self) -> bytes:
+        """The hash of what was written so far."""
+        return self._hash.digest()
+
     async def keep(self) -> Kept:
-        """Put the file in place; returns once it is on disk. Raises OSError."""
-        sha256 = self._hash.digest()
-        await asyncio.to_thread(self._settle, self._files.path(sha256))
+        """Put the file in place; returns once it is there for good. Raises OSError."""
+        sha256 = self.sha256
+        await asyncio.to_thread(self._settle)
+        await self._files.blobs.put(sha256, self._path)
         return Kept(sha256, self.size)
 
-    def _settle(self, place: Path) -> None:
+    def _settle(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        self._path.replace(place)
-        for folder in (place.parent, place.parent.parent):
-            _sync_folder(folder)
 
     def drop(self) -> None:
         """Remove what was not kept."""
         self._file.close()
         with suppress(FileNotFoundError):
             self._path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -73,15 +73,23 @@ class Quarantined:
     is_note: bool
 
 
+# Numbered in the order they came, in which they are replayed; written in the order of their keys (E2).
 ADD_QUARANTINED_SQL = """
-insert into quarantine (item_key, provider, path, content_type, reason, detail, raw, state)
-select * from unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
+with came as materialized (
+    select nextval('quarantine_id_seq') as id, q.* from (
+        select * from unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[],
+                             $8::text[])
+            with ordinality as q (item_key, provider, path, content_type, reason, detail, raw, state, place)
+        order by place) q
+)
+insert into quarantine (id, item_key, provider, path, content_type, reason, detail, raw, state) overriding system value
+select id, item_key, provider, path, content_type, reason, detail, raw, state from came order by item_key
 on conflict (item_key) do update set times = quarantine.times + 1, last_received_at = now()"""
 
 
 async def add_quarantined(conn: Connection, entries: Sequence[Quarantined]) -> None:
     """Keep them; the same bytes again only count up."""
-    distinct = sorted({entry.key: entry for entry in entries}.values(), key=lambda entry: entry.key)
+    distinct = list({entry.key: entry for entry in entries}.values())
     if not distinct:
         return
     rows = [
@@ -93,12 +101,27 @@ async def add_quarantined(conn: Connection, entries: Sequence[Quarantined]) -> N
 
 LIST_QUARANTINED_SQL = """
 select id, provider, path, content_type, reason, detail, raw, state, times, received_at, last_received_at, replayed_at
-from quarantine where id > $1 and ($3::text is null or state = $3) order by id limit $2"""
+from quarantine where id > $1 and ($3::text is null or state = $3) and ($4::text is null or reason = $4)
+order by id limit $2"""
+LIST_OPEN_SQL = """
+select id from quarantine
+where state = 'open' and id > $1 and ($3::text is null or reason = $3) and ($4::text is null or provider = $4)
+  and ($5::bigint[] is null or id = any($5))
+order by id limit $2"""
 
 
-async def list_quarantined(conn: Connection, after: int, limit: int, state: str | None) -> list[Record]:
+async def list_quarantined(
+    conn: Connection, after: int, limit: int, state: str | None, reason: str | None
+) -> list[Record]:
     """Entries by age."""
-    return await conn.fetch(LIST_QUARANTINED_SQL, after, limit, state)
+    return await conn.fetch(LIST_QUARANTINED_SQL, after, limit, state, reason)
+
+
+async def list_open(
+    conn: Connection, after: int, limit: int, reason: str | None, provider: str | None, ids: Sequence[int] | None
+) -> list[int]:
+    """The ids of open entries by age, of those that fit."""
+    return [row["id"] for row in await conn.fetch(LIST_OPEN_SQL, after, limit, reason, provider, ids)]
 
 
 FIND_QUARANTINED_SQL = "select * from quarantine where id = $1"
@@ -124,16 +147,18 @@ select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[],
      as o (provider, provider_id, hub_id, status, reported, provider_time, details)
 where not exists (select from message m where m.id = o.hub_id and m.provider_id = 'erased:' || m.id)"""
 TAKE_ORPHANS_SQL = """
-delete from orphan_status where provider = $1 and provider_id = $2
-returning status, reported, provider_time, details, id"""
+delete from orphan_status o using unnest($1::text[], $2::text[]) as w (provider, provider_id)
+where o.provider = w.provider and o.provider_id = w.provider_id
+returning o.status, o.reported, o.provider_time, o.details, o.id, o.provider, o.provider_id"""
 TAKE_ORPHANS_OF_SQL = """
 delete from orphan_status o using message m where m.id = $1 and o.provider = m.provider and o.provider_id = $2
 returning o.status, o.reported, o.provider_time, o.details, o.id"""
 
 
+# Of so many names that a history of thousands of messages does not take all locks there are.
 LOCK_PROVIDER_IDS_SQL = """
 select pg_advisory_xact_lock(7004, hash)
-from (select distinct hashtext(id) as hash from unnest($1::text[]) as w (id) order by hash) as w"""
+from (select distinct hashtext(id) & 1023 as hash from unnest($1::text[]) as w (id) order by hash) as w"""
 
 
 async def lock_provider_ids(conn: Connection, provider_ids: Collection[str]) -> None:
@@ -151,9 +176,14 @@ async def add_orphans(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None
         await conn.execute(ADD_ORPHANS_SQL, *map(list, zip(*rows, strict=True)))
 
 
-async def take_orphans(conn: Connection, provider: str, provider_id: str) -> list[Record]:
-    """Take back what was parked for this message, in order of arrival."""
-    return sorted(await conn.fetch(TAKE_ORPHANS_SQL, provider, provider_id), key=lambda row: row["id"])
+async def take_orphans(conn: Connection, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Record]]:
+    """Take back what was parked for messages, by provider and provider id, each in order of arrival."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    if names:
+        rows = await conn.fetch(TAKE_ORPHANS_SQL, *map(list, zip(*sorted(set(names)), strict=True)))
+        for row in sorted(rows, key=lambda row: row["id"]):
+            found.setdefault((row["provider"], row["provider_id"]), []).append(row)
+    return found
 
 
 async def take_orphans_of(conn: Connection, message_id: UUID, provider_id: str) -> list[Record]:

@@ -10,7 +10,10 @@ from hub.store.pool import Connection, translated
 
 SENDER: Final = 2
 JANITOR: Final = 3
-_CLASS: Final = 7003
+TELLER: Final = 4
+HEALTH: Final = 5
+RECONCILER: Final = 6
+CLASS: Final = 7003
 
 OWN_SQL = "select pg_advisory_lock($1, $2)"
 LIMIT_SILENCE_SQL = """
@@ -21,7 +24,7 @@ CONFIRM_SQL = "select 1"
 async def own(conn: Connection, role: int) -> None:
     """Wait until this connection owns the role. The server gives it up with the connection."""
     async with translated():
-        await conn.execute(OWN_SQL, _CLASS, role, timeout=float(2**31))
+        await conn.execute(OWN_SQL, CLASS, role, timeout=float(2**31))
 
 
 async def limit_silence(conn: Connection, seconds: float) -> None:

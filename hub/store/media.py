@@ -1,6 +1,6 @@
-"""Files that services uploaded, and under which ids providers keep them (rule E10)."""
+"""Files of services and of customers: what they are, who may have them, and under which ids providers keep them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -21,8 +21,14 @@ class MediaDraft:
 
 
 ADD_MEDIA_SQL = """
-insert into media (id, service_id, mime_type, filename, size, sha256, created_at) values ($1, $2, $3, $4, $5, $6, $7)"""
-LIST_MEDIA_SQL = "select id, service_id, mime_type, filename, size, sha256 from media where id = any($1::uuid[])"
+insert into media (id, service_id, mime_type, filename, size, sha256, created_at, kept_at)
+values ($1, $2, $3, $4, $5, $6, $7, $7)"""
+LIST_MEDIA_SQL = """
+select m.id, m.service_id, m.mime_type, m.filename, m.size, m.sha256, m.state, m.error, m.created_at, f.next_at
+from media m left join media_fetch f on f.media_id = m.id where m.id = any($1::uuid[])"""
+LOCK_MEDIA_SQL = """
+select id, service_id, mime_type, filename, size from media
+where id = any($1::uuid[]) and state = 'kept' order by id for key share"""
 
 
 async def add_media(conn: Connection, draft: MediaDraft, at: datetime) -> None:
@@ -33,10 +39,40 @@ async def add_media(conn: Connection, draft: MediaDraft, at: datetime) -> None:
 
 
 async def list_media(conn: Connection, ids: Collection[UUID]) -> dict[UUID, Record]:
-    """Uploaded files by id."""
+    """Files by id; `sha256` of one that is not kept is what the provider announced, if anything."""
     if not ids:
         return {}
     return {row["id"]: row for row in await conn.fetch(LIST_MEDIA_SQL, list(ids))}
+
+
+async def hold_media(conn: Connection, ids: Collection[UUID]) -> dict[UUID, Record]:
+    """Files that are kept, and go on to be until this transaction ends."""
+    if not ids:
+        return {}
+    return {row["id"]: row for row in await conn.fetch(LOCK_MEDIA_SQL, list(ids))}
+
+
+ADD_LINKS_SQL = """
+insert into message_media (message_id, media_id) select * from unnest($1::uuid[], $2::uuid[]) on conflict do nothing"""
+# The newest first: of what a service may see, it may see that.
+LIST_REACH_SQL = """
+select m.channel_id, m.author_service_id, m.created_at
+from message_media l
+join message m on m.id = l.message_id
+join subscription u on u.channel_id = m.channel_id and u.service_id = $2 and u.disconnected_at is null
+where l.media_id = $1
+order by m.created_at desc limit 1000"""
+
+
+async def add_links(conn: Connection, links: Sequence[tuple[UUID, UUID]]) -> None:
+    """Note which messages (first) hold which files."""
+    if links:
+        await conn.execute(ADD_LINKS_SQL, *map(list, zip(*links, strict=True)))
+
+
+async def list_reach(conn: Connection, media_id: UUID, service_id: UUID) -> list[Record]:
+    """The messages with this file on the channels a service is connected to: channel, author, when it was written."""
+    return await conn.fetch(LIST_REACH_SQL, media_id, service_id)
 
 
 LIST_UPLOADS_SQL = """
@@ -48,6 +84,10 @@ SAVE_UPLOAD_SQL = """
 insert into media_upload (media_id, sender_id, provider_id, expires_at)
 select $1, s.id, $2, $3 from sender s where s.provider = $4 and s.medium = $5 and s.external_id = $6 limit 1
 on conflict (media_id, sender_id) do update set provider_id = excluded.provider_id, expires_at = excluded.expires_at"""
+FORGET_UPLOADS_SQL = """
+delete from media_upload u using sender s
+where s.id = u.sender_id and s.provider = $1 and s.medium = $2 and s.external_id = $3
+  and u.provider_id = any($4::text[]) and u.expires_at < $5"""
 
 
 async def list_uploads(
@@ -63,3 +103,10 @@ async def save_upload(
 ) -> None:
     """A sender keeps a file under this id, until then."""
     await conn.execute(SAVE_UPLOAD_SQL, media_id, provider_id, expires_at, *sender)
+
+
+async def forget_uploads(
+    conn: Connection, sender: tuple[str, str, str], provider_ids: Collection[str], before: datetime
+) -> bool:
+    """The sender keeps no files under these ids; tells whether one was thought to be good, and was to end `before`."""
+    return bool(await conn.execute(FORGET_UPLOADS_SQL, *sender, list(provider_ids), before) != "DELETE 0")

@@ -14,7 +14,7 @@ MESSAGE_COLUMNS = """
 m.id, m.conversation_id, m.channel_id, m.number_id, m.sequence, m.direction, m.medium, m.type, m.origin,
 m.author_service_id, s.name as author_name, m.agent_id, m.agent_name, m.parent_epoch, m.content, m.provider,
 m.provider_id, m.provider_time, m.status, m.error, m.conflict, m.unrouted, m.raw, m.created_at, m.edited_at,
-m.deleted_at, m.campaign, m.send_at, m.segments, m.untracked_segments"""
+m.deleted_at, m.campaign, m.send_at, m.segments, m.untracked_segments, m.reconciled, m.history"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,15 @@ class MessageDraft:
     send_at: datetime | None = None
     segments: int | None = None
     untracked_segments: int | None = None
+    reconciled: bool = False
+    history: bool = False
 
 
 COLUMNS: Final = (
     "id", "number_id", "channel_id", "conversation_id", "sequence", "direction", "medium", "type", "origin", "content",
     "provider", "created_at", "provider_id", "provider_time", "status", "author_service_id", "agent_id", "agent_name",
     "parent_epoch", "unrouted", "raw", "campaign", "send_at", "segments", "untracked_segments",
+    "reconciled", "history",
 )  # fmt: skip
 
 
@@ -66,7 +69,7 @@ def _row(d: MessageDraft) -> tuple[Any, ...]:
         d.id, d.number_id, d.channel_id, d.conversation_id, d.sequence, d.direction, d.medium, d.type, d.origin,
         orjson.dumps(d.content).decode(), d.provider, d.created_at, d.provider_id, d.provider_time, d.status,
         d.author_service_id, d.agent_id, d.agent_name, d.parent_epoch, d.unrouted, d.raw,
-        d.campaign, d.send_at, d.segments, d.untracked_segments,
+        d.campaign, d.send_at, d.segments, d.untracked_segments, d.reconciled, d.history,
     )  # fmt: skip
 
 
@@ -129,34 +132,93 @@ async def find_unnamed_authors(conn: Connection, conversation_ids: Collection[UU
     return {row["conversation_id"]: row["author_service_id"] for row in rows}
 
 
+# By id, never by walking through a long conversation: what is inbound and what is outbound have an index each.
 FIND_RECEIVED_AS_SQL = """
-select m.id, m.conversation_id, m.provider_id, m.type, m.sequence, m.direction, m.author_service_id, m.created_at
-from unnest($1::uuid[], $2::text[]) as w (conversation_id, provider_id)
-join message m on m.provider_id = w.provider_id and m.conversation_id = w.conversation_id"""
+with wanted as (
+    select * from unnest($1::text[], $2::uuid[], $3::text[]) as w (provider, conversation_id, provider_id)
+)
+select m.id, m.conversation_id, m.provider_id, m.type, m.sequence, m.direction, m.author_service_id, m.created_at,
+       m.history
+from wanted w
+join message m on m.provider_id = w.provider_id and m.direction = 'inbound'
+where m.conversation_id = w.conversation_id
+union all
+select m.id, m.conversation_id, m.provider_id, m.type, m.sequence, m.direction, m.author_service_id, m.created_at,
+       m.history
+from wanted w
+join message m on m.provider = w.provider and m.provider_id = w.provider_id and m.direction = 'outbound'
+where m.conversation_id = w.conversation_id"""
 
 
 async def find_in_conversations(
-    conn: Connection, targets: Collection[tuple[UUID, str]]
-) -> dict[tuple[UUID, str], Record]:
-    """Messages by conversation and provider id: what an edit, a revoke or a reaction is about."""
+    conn: Connection, targets: Collection[tuple[str, UUID, str]]
+) -> dict[tuple[UUID, str], dict[str, Any]]:
+    """Messages of (provider, conversation, provider id), by conversation and provider id: what an edit, a revoke or a
+    reaction is about.
+    """
     if not targets:
         return {}
     rows = await conn.fetch(FIND_RECEIVED_AS_SQL, *map(list, zip(*targets, strict=True)))
+    return {(row["conversation_id"], row["provider_id"]): dict(row) for row in rows}
+
+
+# An outbound message is one per channel, whatever conversation it is in.
+FIND_STORED_SQL = """
+with wanted as (
+    select * from unnest($1::text[], $2::text[], $3::uuid[], $4::uuid[])
+        as w (provider, provider_id, channel_id, conversation_id)
+)
+select w.conversation_id, m.provider_id, m.id, m.type, m.history
+from wanted w
+join message m on m.provider = w.provider and m.provider_id = w.provider_id and m.channel_id = w.channel_id
+    and m.direction = 'outbound'
+union all
+select w.conversation_id, m.provider_id, m.id, m.type, m.history
+from wanted w
+join message m on m.provider_id = w.provider_id and m.direction = 'inbound'
+where m.conversation_id = w.conversation_id"""
+
+
+async def find_stored(
+    conn: Connection, wanted: Collection[tuple[str, str, UUID, UUID]]
+) -> dict[tuple[UUID, str], Record]:
+    """Which of these (provider, provider id, channel, conversation) are in the timeline, by conversation and id."""
+    if not wanted:
+        return {}
+    rows = await conn.fetch(FIND_STORED_SQL, *map(list, zip(*wanted, strict=True)))
     return {(row["conversation_id"], row["provider_id"]): row for row in rows}
 
 
-SET_CONTENT_SQL = "update message set content = $2, edited_at = $3 where id = $1"
-SET_DELETED_SQL = "update message set deleted_at = $2 where id = $1"
+FIND_LOWEST_SQL = """
+select w.id, (select min(m.sequence) from message m where m.conversation_id = w.id) as sequence
+from unnest($1::uuid[]) as w (id)"""
 
 
-async def set_content(conn: Connection, message_id: UUID, content: dict[str, Any], at: datetime) -> None:
-    """The customer edited it."""
-    await conn.execute(SET_CONTENT_SQL, message_id, orjson.dumps(content).decode(), at)
+async def find_lowest(conn: Connection, conversation_ids: Collection[UUID]) -> dict[UUID, int]:
+    """The lowest number in each of these timelines; those without messages are left out."""
+    rows = await conn.fetch(FIND_LOWEST_SQL, list(conversation_ids)) if conversation_ids else []
+    return {row["id"]: row["sequence"] for row in rows if row["sequence"] is not None}
 
 
-async def set_deleted(conn: Connection, message_id: UUID, at: datetime) -> None:
-    """The customer revoked it; what they wrote before stays in the record."""
-    await conn.execute(SET_DELETED_SQL, message_id, at)
+SET_CONTENTS_SQL = """
+update message set content = e.content, type = e.type, edited_at = case when history then edited_at else $4 end
+from unnest($1::uuid[], $2::text[], $3::text[]) as e (id, type, content) where message.id = e.id"""
+SET_DELETED_SQL = "update message set deleted_at = $2 where id = any($1::uuid[])"
+
+
+async def set_contents(conn: Connection, edits: Sequence[tuple[UUID, str, dict[str, Any]]], at: datetime) -> None:
+    """Messages (id, type, content) were edited; what history lacked and was told later is no edit. The last word
+    counts.
+    """
+    if edits:
+        last = {message_id: (message_id, kind, orjson.dumps(content).decode()) for message_id, kind, content in edits}
+        await conn.execute(SET_CONTENTS_SQL, *map(list, zip(*last.values(), strict=True)), at)
+
+
+async def set_deleted(conn: Connection, message_ids: Collection[UUID], at: datetime) -> None:
+    """The customer revoked them; what they wrote before stays in the record."""
+    if message_ids:
+        await conn.execute(SET_DELETED_SQL, list(message_ids), at)
 
 
 LOCK_MESSAGES_SQL = f"""

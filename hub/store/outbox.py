@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from uuid import UUID
 
+from hub.domain.rates import Pair
 from hub.store.pool import Connection, Record
 
 ADD_SQL = """
@@ -29,7 +30,8 @@ async def walk_indexes(conn: Connection) -> None:
 # Only the head of a conversation may go (E9). A waiting agent reply lends its priority to the head before it: each
 # sender's queue is walked in the order of urgency, only as far as needed; at a conversation's most urgent message its
 # head is taken. Senders are found by stepping through the index, and those that may not send now are not walked at all.
-# Conversations whose head may not go now are left out beforehand, or a throttled provider's would be walked each time.
+# Conversations whose head may not go now are left out beforehand, or a throttled provider's would be walked each time;
+# so are those of $3, whose customers may not be written to now.
 LIST_HEADS_SQL = """
 with recursive waiting as (
     (select sender_id from outbox order by sender_id limit 1)
@@ -37,8 +39,10 @@ with recursive waiting as (
     select (select o.sender_id from outbox o where o.sender_id > w.sender_id order by o.sender_id limit 1)
     from waiting w where w.sender_id is not null
 )
-select u.message_id, u.conversation_id, u.sender_id, s.medium, s.rate,
-       (select m.channel_id from message m where m.id = u.message_id) as channel_id
+select u.message_id, u.conversation_id, u.sender_id, s.medium, s.rate, s.provider,
+       (select m.channel_id from message m where m.id = u.message_id) as channel_id,
+       (select c.contact_id from conversation c where c.id = u.conversation_id) as contact_id,
+       exists (select from sender_health h where h.sender_id = s.id and h.state <> 'ok') as is_unwell
 from (
     select h.message_id, h.conversation_id, h.sender_id, h.urgency, h.urgent_id
     from waiting w cross join lateral (
@@ -56,6 +60,7 @@ from (
             order by q.priority, q.message_id limit 1)
           and p.claimed_by is null and p.held_until is null and p.not_before <= now()
           and p.sender_id <> all($2::bigint[])
+          and o.conversation_id <> all($3::uuid[])
         order by o.priority, o.message_id
         limit $1) h
     where w.sender_id <> all($2::bigint[])
@@ -65,11 +70,27 @@ join sender s on s.id = u.sender_id
 order by u.urgency, u.urgent_id"""
 
 
-async def list_heads(conn: Connection, limit: int, waiting: Collection[int] = ()) -> list[Record]:
-    """Messages that may be sent now, the most urgent first, but for those of senders that are `waiting`; each with its
-    sender, and the sender's medium and rate. The connection is one that walks indexes.
+async def list_heads(
+    conn: Connection, limit: int, waiting: Collection[int] = (), held: Collection[UUID] = ()
+) -> list[Record]:
+    """Messages that may be sent now, the most urgent first, but for those of senders that are `waiting` and of
+    conversations that are `held`; each with its customer and its sender, the sender's medium, provider, rate, and
+    whether something is known to be wrong with it. The connection is one that walks indexes.
     """
-    return await conn.fetch(LIST_HEADS_SQL, limit, list(waiting))
+    return await conn.fetch(LIST_HEADS_SQL, limit, list(waiting), list(held))
+
+
+LIST_OF_PAIRS_SQL = """
+select c.id from unnest($1::bigint[], $2::uuid[]) as p (sender_id, contact_id)
+join sender s on s.id = p.sender_id
+join conversation c on c.contact_id = p.contact_id and c.number_id = s.number_id and c.medium = s.medium"""
+
+
+async def list_of_pairs(conn: Connection, pairs: Collection[Pair]) -> list[UUID]:
+    """The conversations, of whichever channel, in which these senders write to these customers."""
+    if not pairs:
+        return []
+    return [row["id"] for row in await conn.fetch(LIST_OF_PAIRS_SQL, *map(list, zip(*pairs, strict=True)))]
 
 
 CLAIM_SQL = """
@@ -87,7 +108,7 @@ FINISH_SQL = "delete from outbox where message_id = $1"
 # A claim is told by its number of attempts. It ends once: whoever repeats this, or comes late, changes nothing.
 POSTPONE_SQL = """
 update outbox set claimed_by = null, claimed_at = null, held_until = null,
-                  not_before = now() + make_interval(secs => $3)
+                  not_before = now() + make_interval(secs => $3), throttled = throttled + $4::integer
 where message_id = $1 and attempts = $2 and (claimed_by is not null or held_until is not null)
 returning true"""
 GIVE_BACK_SQL = """
@@ -118,9 +139,21 @@ async def finish(conn: Connection, message_id: UUID) -> None:
     await conn.execute(FINISH_SQL, message_id)
 
 
-async def postpone(conn: Connection, message_id: UUID, attempts: int, seconds: float) -> bool:
-    """This attempt was certainly not taken: try again later, even if it was held meanwhile. False: it waits no more."""
-    return bool(await conn.fetchval(POSTPONE_SQL, message_id, attempts, seconds))
+async def postpone(
+    conn: Connection, message_id: UUID, attempts: int, seconds: float, *, is_throttled: bool = False
+) -> bool:
+    """This attempt was certainly not taken: try again later, even if it was held meanwhile. False: it waits no more.
+    One that `is_throttled` does not count as failed.
+    """
+    return bool(await conn.fetchval(POSTPONE_SQL, message_id, attempts, seconds, int(is_throttled)))
+
+
+COUNT_THROTTLED_SQL = "select throttled from outbox where message_id = $1"
+
+
+async def count_throttled(conn: Connection, message_id: UUID) -> int:
+    """How many of a message's attempts came to nothing but for the provider's limits."""
+    return await conn.fetchval(COUNT_THROTTLED_SQL, message_id) or 0
 
 
 async def give_back(conn: Connection, message_id: UUID, attempts: int, owner: UUID) -> None:

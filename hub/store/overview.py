@@ -6,16 +6,16 @@ from hub.store.pool import Connection, Record
 
 FIND_CONVERSATION_SQL = """
 select c.id, c.channel_id, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at, c.picked_up_by
+       c.created_at, c.picked_up_by, c.held_by
 from conversation c join number n on n.id = c.number_id where c.id = $1"""
 LIST_CONVERSATIONS_SQL = """
 select c.id, c.channel_id, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at, c.picked_up_by
+       c.created_at, c.picked_up_by, c.held_by
 from conversation c join number n on n.id = c.number_id where c.id > $1 order by c.id limit $2"""
 # As services list theirs.
 LIST_OF_NUMBER_SQL = """
 select c.id, c.channel_id, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at, c.picked_up_by
+       c.created_at, c.picked_up_by, c.held_by
 from number n
 join channel ch on ch.number_id = n.id
 cross join lateral (

@@ -1,6 +1,6 @@
 """From a provider's name for our side to the number and its channels."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -25,6 +25,8 @@ class Route:
     sender_id: int
     medium: Medium
     channels: tuple[ChannelRoute, ...]
+    seen_account: str | None = None
+    """The account that the provider's webhooks named with the sender."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,8 @@ with wanted as (
     select provider, medium, external_id from unnest($1::text[], $2::text[], $3::text[])
         as w (provider, medium, external_id)
 )
-select w.provider, w.medium, w.external_id, s.id as sender_id, n.id as number_id, n.e164, c.id as channel_id,
+select w.provider, w.medium, w.external_id, s.id as sender_id, s.seen_account, n.id as number_id,
+       n.e164, c.id as channel_id,
        not exists (select from subscription u where u.channel_id = c.id and u.disconnected_at is null) as is_unrouted
 from wanted w
 join sender s on s.provider = w.provider and s.medium = w.medium
@@ -64,7 +67,9 @@ async def find_routes(conn: Connection, refs: Collection[SenderRef]) -> dict[Sen
         known = numbers.get(row["number_id"])
         channel = ChannelRoute(row["channel_id"], row["is_unrouted"])
         channels = (*known.channels, channel) if known else (channel,)
-        numbers[row["number_id"]] = Route(row["number_id"], row["e164"], row["sender_id"], row["medium"], channels)
+        numbers[row["number_id"]] = Route(
+            row["number_id"], row["e164"], row["sender_id"], row["medium"], channels, row["seen_account"]
+        )
     return {ref: route for ref in refs if (route := _first(ref, found))}
 
 
@@ -74,6 +79,20 @@ def _first(ref: SenderRef, found: dict[tuple[str, str, str], dict[int, Route]]) 
         if len(numbers) == 1:
             return next(iter(numbers.values()))
     return None
+
+
+NOTE_ACCOUNTS_SQL = """
+with named as (
+    select s.id, w.account from unnest($1::bigint[], $2::text[]) as w (id, account) join sender s on s.id = w.id
+    where s.seen_account is distinct from w.account
+    order by s.id for no key update of s)
+update sender set seen_account = named.account from named where sender.id = named.id"""
+
+
+async def note_accounts(conn: Connection, accounts: Mapping[int, str | None]) -> None:
+    """Note which account a provider named with each of these senders."""
+    if accounts:
+        await conn.execute(NOTE_ACCOUNTS_SQL, list(accounts), list(accounts.values()))
 
 
 VERSION_SQL = "select version from roster_version"

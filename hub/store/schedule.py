@@ -1,5 +1,6 @@
-"""Messages whose time has not come (rule E11)."""
+"""Messages whose time has not come (rule E11), or whose conversation Meta's own agent holds."""
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -20,7 +21,8 @@ async def add(
 QUEUE_DUE_SQL = """
 with due as (
     delete from schedule where message_id in (
-        select message_id from schedule where due_at <= now() order by due_at limit $1 for update skip locked)
+        select message_id from schedule where due_at <= now()
+        order by due_at, message_id limit $1 for update skip locked)
     returning message_id, sender_id, conversation_id, priority
 )
 insert into outbox (message_id, sender_id, conversation_id, sequence, priority)
@@ -31,6 +33,22 @@ from due d join conversation c on c.id = d.conversation_id"""
 async def queue_due(conn: Connection, limit: int = 1000) -> None:
     """Move messages whose time has come into the outbox."""
     await conn.execute(QUEUE_DUE_SQL, limit)
+
+
+HOLD_SQL = """
+insert into schedule (message_id, sender_id, conversation_id, priority, due_at) values ($1, $2, $3, $4, 'infinity')"""
+RELEASE_SQL = """
+update schedule set due_at = now() where due_at = 'infinity' and conversation_id = any($1::uuid[])"""
+
+
+async def hold(conn: Connection, message_id: UUID, sender_id: int, conversation_id: UUID, priority: int) -> None:
+    """Keep a message until its conversation, which is locked, is given back to us."""
+    await conn.execute(HOLD_SQL, message_id, sender_id, conversation_id, priority)
+
+
+async def release(conn: Connection, conversation_ids: Collection[UUID]) -> None:
+    """What waited for these conversations is due now."""
+    await conn.execute(RELEASE_SQL, list(conversation_ids))
 
 
 TAKE_SQL = "delete from schedule where message_id = $1 returning true"

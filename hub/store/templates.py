@@ -1,6 +1,7 @@
 """The providers' lists of templates as they were read last (rule E10)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
@@ -27,6 +28,35 @@ async def replace(conn: Connection, sender_id: int, templates: Sequence[Template
     if rows:
         await conn.execute(ADD_SQL, sender_id, *map(list, zip(*rows, strict=True)))
     await conn.execute(REFRESHED_SQL, sender_id, at)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateNews:
+    """What a provider said of a template, named by id or by name and language: what it is now, None where that is not
+    told.
+    """
+
+    external_id: str | None
+    name: str | None
+    language: str | None
+    status: str | None
+    category: str | None
+
+
+CHANGE_SQL = """
+update template set status = coalesce($5, status), category = coalesce($6, category)
+where sender_id = $1 and case when $2::text is null then name = $3 and language = $4 else external_id = $2 end
+returning true"""
+STALE_SQL = "update sender set templates_refreshed_at = null where id = $1 and templates_refreshed_at is not null"
+
+
+async def note_change(conn: Connection, sender_id: int, news: TemplateNews) -> None:
+    """Change the list as the provider says; where it does not say all, the provider is asked when it is next shown."""
+    await conn.fetchval(LOCK_SENDER_SQL, sender_id)
+    named = (news.external_id, news.name, news.language)
+    is_listed = await conn.fetchval(CHANGE_SQL, sender_id, *named, news.status, news.category)
+    if not is_listed or not (news.status or news.category):
+        await conn.execute(STALE_SQL, sender_id)
 
 
 REFRESHED_AT_SQL = "select templates_refreshed_at from sender where id = $1"

@@ -4,9 +4,10 @@ from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
+from hub.store import leases
 from hub.store.pool import Connection, Record
 
-_TELLING: Final = (7003, 4)
+_TELLING: Final = (leases.CLASS, leases.TELLER)
 """Beside the roles of `leases`; held for one transaction."""
 
 ANY_UNTOLD_SQL = "select exists (select from click_untold)"

@@ -13,7 +13,7 @@ from hub.store.pool import Connection, Record
 
 LIST_CONVERSATIONS_SQL = """
 select c.id, c.channel_id, ch.kind, c.number_id, n.e164, c.medium, c.contact_id, c.last_sequence, c.last_customer_at,
-       c.created_at, c.picked_up_by
+       c.created_at, c.picked_up_by, c.held_by
 from conversation c
 join channel ch on ch.id = c.channel_id
 join number n on n.id = c.number_id

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 from prometheus_client import Counter, Histogram
 
-from hub.actions.arrivals import Arrival, quarantined
+from hub.actions.arrivals import Arrival, News, quarantined
 from hub.actions.receive import Received, receive
 from hub.actions.resolve import Directory, match_keys
 from hub.actions.take_messages import Batch, Placed, add_webhook, outcome_of, store
@@ -26,7 +26,7 @@ from hub.store.inbound import add_quarantined
 from hub.store.intake import OutOfDate
 from hub.store.pool import BadData, Connection, Database, Dedicated, TryAgain, translated
 from hub.store.routes import Roster
-from providers.base import Unparsed
+from providers.base import IdentityChanged, Unparsed
 
 log = structlog.get_logger()
 
@@ -144,8 +144,10 @@ class Intake:
             return
         load.rest.append(waiting)
         for arrival in waiting.arrivals:
-            if not isinstance(arrival.item, Unparsed):
+            if not isinstance(arrival.item, Unparsed | News):
                 load.elsewhere |= match_keys(arrival.item.customer)
+            if isinstance(arrival.item, IdentityChanged):
+                load.elsewhere |= match_keys(arrival.item.now)
 
     # Storing it
 
@@ -235,30 +237,35 @@ class Intake:
                 raise
             except Exception as error:  # whatever it is, it comes from one item of these
                 log.warning("ingest.bad_item", error=type(error).__name__, items=len(arrivals))
-                return await self._one_by_one(link, arrivals)
+                return await self._divided(link, arrivals)
         raise Unavailable("the batch kept losing against other processes")
 
-    async def _one_by_one(self, link: Dedicated, arrivals: Sequence[Arrival]) -> Received:
-        """One item is bad: find it, quarantine it, and take its neighbours in (B5). Each in a transaction of its own:
-        together they would lock conversations after shards, against the order (E2).
+    async def _divided(self, link: Dedicated, arrivals: Sequence[Arrival]) -> Received:
+        """One item is bad: find it by halves, quarantine it, and take its neighbours in (B5), in order. Each part in a
+        transaction of its own: together they would lock conversations after shards, against the order (E2).
         """
-        total = Received()
-        for arrival in arrivals:
-            try:
-                async with link.transaction() as conn:
-                    one = await receive(conn, self._directory, [arrival], datetime.now(UTC))
-            except (TryAgain, Unavailable):
-                raise
-            except Exception as error:
-                log.exception("ingest.item_failed", provider=arrival.provider)
-                async with link.transaction() as conn:
-                    one = await self._set_aside(conn, arrival, type(error).__name__)
+        total, middle = Received(), (len(arrivals) + 1) // 2
+        for part in (arrivals[:middle], arrivals[middle:]):
+            one = await self._part(link, part) if part else Received()
             total.events += one.events
             total.learned |= one.learned
             total.fresh += one.fresh
             total.duplicates += one.duplicates
             total.quarantined += one.quarantined
         return total
+
+    async def _part(self, link: Dedicated, arrivals: Sequence[Arrival]) -> Received:
+        try:
+            async with link.transaction() as conn:
+                return await receive(conn, self._directory, arrivals, datetime.now(UTC))
+        except (TryAgain, Unavailable):
+            raise
+        except Exception as error:
+            if len(arrivals) > 1:
+                return await self._divided(link, arrivals)
+            log.exception("ingest.item_failed", provider=arrivals[0].provider)
+            async with link.transaction() as conn:
+                return await self._set_aside(conn, arrivals[0], type(error).__name__)
 
     async def _set_aside(self, conn: Connection, arrival: Arrival, why: str) -> Received:
         raw = arrival.route.envelopes(arrival.request).get(arrival.item.key, arrival.request.body)

@@ -13,8 +13,11 @@ from prometheus_client import Counter, Gauge
 from hub.actions.expire import expire
 from hub.actions.pick_up import expire_pickups
 from hub.domain.ids import event_id
-from hub.store import click_totals, inbound, leases, presence, retention, sent_forms, stale_visits
-from hub.store.pool import Connection, Database, Dedicated
+from hub.store import click_totals, inbound, leases, media_endings, presence, retention, sent_forms, stale_visits
+from hub.store.blobs import FOLDERS
+from hub.store.files import Files
+from hub.store.keeping import remove_unnamed, sweep
+from hub.store.pool import Connection, Database, Dedicated, Record
 
 log = structlog.get_logger()
 
@@ -22,6 +25,8 @@ INTERVAL: Final = 60.0
 """Seconds between rounds, and how long one chore may go on pruning."""
 SILENCE: Final = 5 * INTERVAL
 """Seconds without a word after which the database ends our connection: another process keeps house then."""
+ABANDONED: Final = 24 * 3600.0
+"""Seconds after which bytes that no file has are nobody's."""
 PICKUPS: Final = 100
 """Pick-ups that end in one transaction."""
 
@@ -44,6 +49,7 @@ HELD_BACK = Gauge(
     multiprocess_mode=_NEWEST,
 )
 DROPPED = Counter("partyline_partitions_dropped", "Partitions dropped", ["table"])
+ENDED_FILES = Counter("partyline_media_expired", "Files that were kept as long as the operator wants")
 EXPIRED = Counter("partyline_subscriptions_expired", "Paused subscriptions that lost events to retention")
 
 Prune = Callable[[Connection], Awaitable[int]]
@@ -62,10 +68,19 @@ class Janitor:
         click_retention_days: float = 180,
         address_retention_days: float = 30,
         visit_retention_days: float = 400,
+        files: Files | None = None,
+        media_retention_days: float = 0,
+        media_upload_retention_days: float = 0,
         settle: float = 0,
     ) -> None:
-        """`settle`: seconds after the start in which only what cannot wait is done, the partitions."""
+        """`settle`: seconds after the start in which only what cannot wait is done, the partitions. Where the days of
+        files are 0, they stay.
+        """
         self._database = database
+        self._files = files
+        self._file_age = timedelta(days=media_retention_days)
+        self._upload_age = timedelta(days=media_upload_retention_days)
+        self._folder = 0
         self._key_days = inbound_key_days
         self._event_age = timedelta(days=event_retention_days)
         self._attempt_age = timedelta(days=attempt_retention_days)
@@ -110,6 +125,9 @@ class Janitor:
             self._prune_tokens,
             self._prune_visitors,
             self._prune_sent_forms,
+            self._end_files,
+            self._end_uploads,
+            self._sweep_files,
             self._count,
         )
         for chore in chores:
@@ -222,6 +240,39 @@ class Janitor:
 
     async def _prune_sent_forms(self, owner: Dedicated) -> None:
         await _prune(owner, sent_forms.prune_sent_forms, sent_forms.PRUNE_BATCH)
+
+    async def _end_files(self, owner: Dedicated) -> None:
+        """End what customers sent long ago."""
+        if self._file_age:
+            await self._end(owner, partial(media_endings.expire_received, age=self._file_age))
+
+    async def _end_uploads(self, owner: Dedicated) -> None:
+        """End what services uploaded, and have not sent for long."""
+        if self._upload_age:
+            await self._end(owner, partial(media_endings.expire_uploads, age=self._upload_age))
+
+    async def _end(self, owner: Dedicated, expire: Callable[[Connection], Awaitable[list[Record]]]) -> None:
+        """Batch by batch: the rows, and once that is committed the bytes that nothing else has."""
+        until = time.monotonic() + INTERVAL
+        while self._files and time.monotonic() < until:
+            async with owner.transaction() as conn:
+                gone = await expire(conn)
+            hashes = {row["sha256"] for row in gone if row["sha256"]}
+            removed = await remove_unnamed(self._database, self._files, hashes)
+            ENDED_FILES.inc(len(gone))
+            if gone:
+                log.info("media.expired", files=len(gone), removed=removed)
+            if len(gone) < media_endings.BATCH:
+                return
+
+    async def _sweep_files(self, owner: Dedicated) -> None:
+        """Remove what processes that were killed left behind: one folder a round, all of them within hours."""
+        if self._files:
+            await leases.confirm(owner.conn)
+            removed = await sweep(self._database, self._files, self._folder, ABANDONED)
+            self._folder = (self._folder + 1) % FOLDERS
+            if removed:
+                log.info("media.swept", removed=removed)
 
     async def _count(self, owner: Dedicated) -> None:
         async with owner.transaction() as conn:

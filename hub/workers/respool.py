@@ -1,6 +1,7 @@
 """Brings webhooks that were spooled while the database was away back in, in order (rule B3)."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
@@ -11,7 +12,7 @@ from hub.actions.arrivals import Arrival
 from hub.domain.errors import Unavailable
 from hub.store.spool import Spool, Spooled
 from hub.workers.intake import Intake
-from providers.base import Route, WebhookRequest
+from providers.base import Route, Unparsed, WebhookRequest
 
 log = structlog.get_logger()
 
@@ -51,6 +52,17 @@ class Respool:
             log.exception("spool.not_read")
 
     def _arrivals(self, entry: Spooled) -> list[Arrival]:
-        route = self._routes[entry.route]
         request = WebhookRequest(entry.path, entry.headers, entry.body)
+        route = self._routes.get(entry.route)
+        if route is None:  # its provider was connected when it came: it is kept until it is again
+            log.warning("spool.no_such_route", provider=entry.provider, route=entry.route)
+            return [_kept(entry, request)]
         return [Arrival(item, entry.provider, request, route) for item in route.parse(request)]
+
+
+def _kept(entry: Spooled, request: WebhookRequest) -> Arrival:
+    """The whole webhook, for quarantine."""
+    key = hashlib.sha256(b"\0".join((entry.path.encode(), entry.body))).hexdigest()
+    route = Route(entry.route, lambda _: False, lambda _: [], lambda _: {}, repeats=False)
+    why = f"nothing here reads what comes by {entry.route!r}: its provider is not connected any more"
+    return Arrival(Unparsed(f"spool:{key}", "no_such_route", why, entry.body), entry.provider, request, route)

@@ -14,19 +14,22 @@ from typing import Final
 from uuid import UUID, uuid4
 
 import structlog
+from prometheus_client import Counter
 
 from hub.actions.claim import Claim, claim
-from hub.actions.record_send import Outcome, record_send
+from hub.actions.record_send import From, record_send
 from hub.domain.errors import Unavailable
 from hub.domain.events import Event
 from hub.domain.ids import public_id
-from hub.domain.rates import Rates, Slots
+from hub.domain.rates import PAIR_BURST, PAIR_RATE, Place, Rates, Ticket
+from hub.domain.slots import Slots
+from hub.domain.throttling import SPAM
 from hub.store import leases, outbox, schedule
 from hub.store.pool import Database, Dedicated, Record, TryAgain
 from hub.workers.asker import Asker
-from hub.workers.calls import Calls, Prepare, as_it_is
+from hub.workers.calls import Answer, Calls, Prepare, Review, as_it_is, as_it_was
 from hub.workers.leftovers import Leftovers
-from providers.base import NotTaken, Provider
+from providers.base import NotTaken, Provider, Refused, Sent
 
 log = structlog.get_logger()
 
@@ -42,9 +45,13 @@ _RETRY: Final = 0.5
 RATES: Final = {"whatsapp": 80.0, "sms": 10.0}
 """Messages a second that a sender of each medium may send, where it has no rate of its own."""
 
+THROTTLED = Counter("partyline_throttled", "Answers of providers that took no more just then", ["provider", "scope"])
+
 
 class Sender:
-    """Claims, sends, records; `rates` are messages a second by medium."""
+    """Claims, sends, records; `rates` are messages a second by medium, `pair_rate` of them go over WhatsApp to one
+    customer, `pair_burst` at once.
+    """
 
     def __init__(
         self,
@@ -54,14 +61,17 @@ class Sender:
         *,
         concurrency: int,
         rates: Mapping[str, float] = RATES,
+        pair_rate: float = PAIR_RATE,
+        pair_burst: float = PAIR_BURST,
         prepare: Prepare = as_it_is,
+        review: Review = as_it_was,
     ) -> None:
         self._database = database
-        self._calls = Calls(providers, prepare)
+        self._calls = Calls(providers, prepare, review)
         self._publish = publish
         self._concurrency = concurrency
         self._usual = rates
-        self._rates = Rates()
+        self._rates = Rates(pair_rate, pair_burst)
         self._slots = Slots(concurrency)
         self._asker = Asker(database, providers, prepare, publish)
         self._id = uuid4()
@@ -129,52 +139,60 @@ class Sender:
                 heads = await self._heads(owner, room)
                 started = [head for head in heads if self._start(head)]
                 if len(started) == len(heads):
-                    break  # else a sender had no more tokens or slots: others may have been behind it
+                    break  # else a sender or a pair had to wait: others may have been behind it
 
     async def _heads(self, owner: Dedicated, room: int) -> list[Record]:
-        waiting = [*self._rates.waiting(monotonic()), *self._slots.full()]
+        now = monotonic()
+        waiting = [*self._rates.waiting(now), *self._slots.full()]
         async with owner.transaction() as conn:
             await outbox.release_held(conn)
             await schedule.queue_due(conn)
-            heads = await outbox.list_heads(conn, room + len(self._flying), waiting)
+            held = await outbox.list_of_pairs(conn, self._rates.waiting_pairs(now))
+            heads = await outbox.list_heads(conn, room + len(self._flying), waiting, held)
         return [head for head in heads if head["message_id"] not in self._flying][:room]
 
     def _start(self, head: Record) -> bool:
-        """Send this one, if its sender's share and rate allow it (E9)."""
-        rate, sender_id = head["rate"] or self._usual[head["medium"]], head["sender_id"]
-        if not self._slots.take(sender_id):
+        """Send this one, if its sender's share and all its limits allow it (E9)."""
+        if not self._slots.take(head["sender_id"]):
             return False
-        if not self._rates.take(sender_id, rate, monotonic()):
-            self._slots.put_back(sender_id)
+        ticket = self._rates.take(self._place(head), monotonic())
+        if ticket is None:
+            self._slots.put_back(head["sender_id"])
             return False
-        self._fly(head)
+        self._fly(head, ticket)
         return True
 
-    def _fly(self, head: Record) -> None:
-        message_id = head["message_id"]
-        task = asyncio.create_task(self._send(head, self._terms))
-        self._flying[message_id] = task
-        task.add_done_callback(lambda _: self._landed(message_id, head["sender_id"]))
+    def _place(self, head: Record) -> Place:
+        rate = head["rate"] or self._usual[head["medium"]]
+        is_paired = head["medium"] == "whatsapp"
+        return Place(head["sender_id"], rate, head["provider"], head["contact_id"], is_paired)
 
-    def _landed(self, message_id: UUID, sender_id: int) -> None:
+    def _fly(self, head: Record, ticket: Ticket) -> None:
+        message_id = head["message_id"]
+        task = asyncio.create_task(self._send(head, ticket, self._terms))
+        self._flying[message_id] = task
+        task.add_done_callback(lambda _: self._landed(message_id, ticket))
+
+    def _landed(self, message_id: UUID, ticket: Ticket) -> None:
         self._flying.pop(message_id, None)
-        self._slots.put_back(sender_id)
+        self._slots.put_back(ticket.place.sender)
+        self._rates.let_go(ticket)
         self._wake.set()
 
     def _owns(self, term: int) -> bool:
         """Whether the ownership is certainly still that of this term."""
         return term == self._terms and monotonic() - self._confirmed < _SURE
 
-    async def _send(self, head: Record, term: int) -> None:
+    async def _send(self, head: Record, ticket: Ticket, term: int) -> None:
         try:
             claimed = await self._claim(head)
             if claimed is None or claimed.message is None:
-                self._rates.put_back(head["sender_id"])
+                self._rates.put_back(ticket)
                 return
             self._leftovers.called.add(head["message_id"])
-            outcome = await self._calls.send(claimed.provider, claimed.message, may_go=lambda: self._owns(term))
-            self._heed(head["sender_id"], outcome)
-            await self._record(head, outcome, claimed.attempts)
+            answer = await self._calls.send(claimed.provider, claimed.message, may_go=lambda: self._owns(term))
+            self._heed(ticket, answer)
+            await self._record(head, answer, claimed.attempts)
             self._leftovers.called.discard(head["message_id"])
         except Unavailable:
             log.warning("send.database_away", message=public_id("msg", head["message_id"]))
@@ -197,13 +215,25 @@ class Sender:
                     self._publish(claimed.events)
                 return claimed
 
-    def _heed(self, sender_id: int, outcome: Outcome) -> None:
-        """A provider that says when it will take more means all of the sender (E9)."""
-        if isinstance(outcome, NotTaken) and outcome.code == "throttled" and outcome.retry_after:
-            self._rates.pause(sender_id, outcome.retry_after, monotonic())
-            log.warning("sender.throttled", sender=sender_id, seconds=outcome.retry_after)
+    def _heed(self, ticket: Ticket, answer: Answer) -> None:
+        """What the answer says of the limits that the next ones will meet (E9)."""
+        outcome = answer.outcome
+        if not answer.requests:  # the provider was not asked
+            self._rates.put_back(ticket)
+            return
+        self._rates.spend(ticket, answer.requests - 1)
+        if isinstance(outcome, Sent | Refused):
+            self._rates.went_through(ticket)
+        elif isinstance(outcome, NotTaken) and outcome.code == "throttled":
+            place, asked = ticket.place, outcome.retry_after or 0.0
+            THROTTLED.labels(place.provider, outcome.scope).inc()
+            is_spam = (place.provider, outcome.provider_code) in SPAM
+            self._rates.throttled(ticket, outcome.scope, asked, monotonic(), is_spam=is_spam)
+            log.warning(
+                "sender.throttled", sender=place.sender, scope=outcome.scope, code=outcome.provider_code, asked=asked
+            )
 
-    async def _record(self, head: Record, outcome: Outcome, attempts: int) -> None:
+    async def _record(self, head: Record, answer: Answer, attempts: int) -> None:
         """Write the outcome down, however long the database is away: it is known only here."""
         message_id, conversation_id = head["message_id"], head["conversation_id"]
         is_repeat = False
@@ -213,8 +243,9 @@ class Sender:
                 async with self._database.transaction() as conn:
                     now = datetime.now(UTC)
                     events = await record_send(
-                        conn, message_id, conversation_id, outcome, attempts, now, is_repeat=is_repeat
-                    )
+                        conn, message_id, conversation_id, answer.outcome, attempts, now, is_repeat=is_repeat,
+                        sent_to=answer.phone, sender=From(head["sender_id"], head["is_unwell"]),
+                    )  # fmt: skip
                     is_written = True
                 self._publish(events)
                 return

@@ -1,11 +1,13 @@
-"""Many customers' traffic at Meta, the same for the same seed."""
+"""Many customers' traffic at Meta, and texts over Twilio; the same for the same seed."""
 
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from providers.simulator import meta_webhooks as meta
-from providers.simulator.ledger import Number, Person
+from providers.simulator import twilio_webhooks
+from providers.simulator.ledger import Medium, Number, Person
+from providers.simulator.twilio_webhooks import Pairs
 
 _NAMES = ("Ada", "Bruno", "Chidi", "Dalia", "Emeka", "Fatima", "Goran", "Hana", "Ines", "Jamal")
 _WORDS = ("hello", "order", "where", "blue", "shoes", "thanks", "tomorrow", "größer", "価格", "🙂", "size", "please")
@@ -46,6 +48,38 @@ def mixed_load(
         size = chance.randint(1, batch)
         yield meta.batch(entries[at : at + size])
         at += size
+
+
+def twilio_load(
+    seed: int,
+    n: int,
+    customers: Sequence[Person],
+    *,
+    senders: Sequence[tuple[Number, Medium]],
+    account_sid: str,
+    duplicates: float = 0.05,
+    reorder: float = 0.05,
+) -> Iterator[Pairs]:
+    """Yield forms as Twilio posts them, with `n` different texts in all; who has no phone writes over WhatsApp only,
+    and where no sender fits, nobody does.
+    """
+    chance = random.Random(f"{seed} twilio")  # noqa: S311 - repeatable, not secret
+    by_medium = {medium: [number for number, known in senders if known == medium] for medium in ("sms", "whatsapp")}
+    writers = [person for person in customers if by_medium["whatsapp"] or (person.phone and by_medium["sms"])]
+    forms: list[Pairs] = []
+    for _ in range(n if writers else 0):
+        person = chance.choice(writers)
+        number, medium = chance.choice([each for each in senders if person.phone or each[1] == "whatsapp"])
+        words, sid = " ".join(chance.choices(_WORDS, k=chance.randint(1, 12))), f"SM{chance.randbytes(16).hex()}"
+        text = meta.text(words)
+        forms.append(twilio_webhooks.message(number, person, text, medium=medium, account_sid=account_sid, sid=sid))
+    for index in range(len(forms) - 1):
+        if chance.random() < reorder:
+            forms[index], forms[index + 1] = forms[index + 1], forms[index]
+    for form in forms:
+        yield form
+        if chance.random() < duplicates:
+            yield form
 
 
 def _with_duplicates(chance: random.Random, entries: list[meta.Entry], share: float) -> list[meta.Entry]:

@@ -12,6 +12,9 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 _TITLES = {
     1: "An unknown error has occurred.",
+    10: "Application does not have permission for this action",
+    15: "This method must be called with an app access_token.",
+    80007: "Rate limit issues",
     100: "Invalid parameter",
     190: "Invalid OAuth access token - Cannot parse access token",
     130429: "Rate limit hit",
@@ -19,13 +22,18 @@ _TITLES = {
     131008: "Required parameter is missing",
     131009: "Parameter value is not valid",
     131026: "Message undeliverable",
+    131030: "Recipient phone number not in allowed list",
+    131031: "Business Account locked",
+    131042: "Business eligibility payment issue",
     131047: "Re-engagement message",
     131050: "User has stopped marketing messages",
     131053: "Media upload error",
+    131056: "(Business Account, Consumer Account) pair rate limit hit",
     132000: "Number of parameters does not match the expected number of params",
     132001: "Template name does not exist in the translation",
     132015: "Template is Paused",
     132016: "Template is Disabled",
+    133010: "Phone number not registered",
 }
 _USUAL = {"throttled": (130429, 429), "unavailable": (131000, 500), "refused": (100, 400), "no_message": (131000, 500)}
 
@@ -91,6 +99,6 @@ def _cursor(place: int) -> str:
     return base64.urlsafe_b64encode(str(place).encode()).decode()
 
 
-def no_such_node(node: str) -> web.Response:
-    """The answer where the URL names nothing that this token may see."""
-    return error(400, 100, subcode=33, details=f"Object with ID '{node}' does not exist")
+def no_such_node(node: str, *, status: int = 400) -> web.Response:
+    """The answer where the URL names nothing that this token may see; 404 for a file that is gone."""
+    return error(status, 100, subcode=33, details=f"Object with ID '{node}' does not exist")

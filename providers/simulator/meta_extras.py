@@ -1,4 +1,4 @@
-"""The Graph API beside its messages: media, templates, and whose the numbers are.
+"""The Graph API beside its messages: uploads, templates, and what the token may do.
 
 https://developers.facebook.com/docs/whatsapp/cloud-api/reference/media,
 https://developers.facebook.com/docs/graph-api/reference/whats-app-business-account.
@@ -12,7 +12,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from providers.simulator.ledger import Ledger, Number
-from providers.simulator.meta_answers import Handler, chosen, error, no_such_node, page
+from providers.simulator.meta_answers import Handler, error, no_such_node, page
+from providers.simulator.meta_media import DOWNLOAD_PATH, MetaMedia
+from providers.simulator.meta_nodes import APP_ID, MetaNodes
 
 _TEMPLATES: Final[Sequence[Mapping[str, Any]]] = (
     {
@@ -60,15 +62,28 @@ class SimulatedUpload:
 
 
 class MetaExtras:
-    """`templates` are as Graph lists them, the same for every business account; `media` holds the uploads by id."""
+    """`templates` are as Graph lists them, the same for every business account; `media` holds the uploads by id.
+
+    `scopes` are the permissions of the access token.
+    """
 
     def __init__(
-        self, ledger: Ledger, numbers: Mapping[str, Number], access_token: str, asked: Callable[[Handler], Handler]
+        self,
+        ledger: Ledger,
+        numbers: Mapping[str, Number],
+        access_token: str,
+        asked: Callable[[Handler], Handler],
+        nodes: MetaNodes,
+        inbound: MetaMedia,
     ) -> None:
         self._ledger = ledger
         self._numbers = numbers
         self._access_token = access_token
         self._asked = asked
+        self._nodes = nodes
+        self._inbound = inbound
+        self.scopes: tuple[str, ...] = ("whatsapp_business_management", "whatsapp_business_messaging")
+        self.is_revoked = False
         self.templates: list[Mapping[str, Any]] = list(_TEMPLATES)
         self.media: dict[str, SimulatedUpload] = {}
 
@@ -80,6 +95,8 @@ class MetaExtras:
             web.get(f"{node}/message_templates", self._asked(self._list_templates)),
             web.get(f"{node}/phone_numbers", self._asked(self._list_numbers)),
             web.get(node, self._asked(self._describe)),
+            web.get(DOWNLOAD_PATH, self._inbound.download),
+            *self._nodes.routes(version, node, self._asked),
         ]
 
     async def _upload(self, request: web.Request) -> web.Response:
@@ -99,16 +116,16 @@ class MetaExtras:
 
     async def _inspect(self, request: web.Request) -> web.Response:
         """What the token itself was granted: both permissions, for every business account there is."""
-        if not secrets.compare_digest(request.query.get("input_token", "").encode(), self._access_token.encode()):
+        is_known = secrets.compare_digest(request.query.get("input_token", "").encode(), self._access_token.encode())
+        if not is_known or self.is_revoked:
             return web.json_response({"data": {"error": {"code": 190}, "is_valid": False, "scopes": []}})
         accounts = list(dict.fromkeys(number.waba_id for number in self._numbers.values()))
-        scopes = ("whatsapp_business_management", "whatsapp_business_messaging")
         data = {
-            "app_id": "100000000000009",
+            "app_id": APP_ID,
             "type": "SYSTEM_USER",
             "is_valid": True,
-            "scopes": [*scopes, "public_profile"],
-            "granular_scopes": [{"scope": scope, "target_ids": accounts} for scope in scopes],
+            "scopes": [*self.scopes, "public_profile"],
+            "granular_scopes": [{"scope": scope, "target_ids": accounts} for scope in self.scopes],
         }
         return web.json_response({"data": data})
 
@@ -123,7 +140,7 @@ class MetaExtras:
 
     async def _list_numbers(self, request: web.Request) -> web.Response:
         account = request.match_info["node"]
-        return self._listing(request, [_number(known) for known in self._numbers.values() if known.waba_id == account])
+        return self._listing(request, self._nodes.numbers_of(account))
 
     def _listing(self, request: web.Request, items: Sequence[Mapping[str, Any]]) -> web.Response:
         account = request.match_info["node"]
@@ -133,16 +150,5 @@ class MetaExtras:
 
     async def _describe(self, request: web.Request) -> web.Response:
         node = request.match_info["node"]
-        number = self._numbers.get(node)
-        return no_such_node(node) if number is None else web.json_response(chosen(request, _number(number)))
-
-
-def _number(number: Number) -> dict[str, Any]:
-    return {
-        "verified_name": "Simulated Business",
-        "code_verification_status": "VERIFIED",
-        "display_phone_number": number.e164,
-        "quality_rating": "GREEN",
-        "platform_type": "CLOUD_API",
-        "id": number.phone_number_id,
-    }
+        answer = self._nodes.describe(request, node)
+        return self._inbound.lookup(request, node) if answer is None else answer

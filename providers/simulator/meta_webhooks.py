@@ -28,22 +28,32 @@ def text(body: str) -> Json:
     return {"type": "text", "text": {"body": body}}
 
 
-def media(kind: str, media_id: str, mime_type: str, *, caption: str | None = None, filename: str | None = None) -> Json:
-    """An image, video, audio, document or sticker (`kind`)."""
+def media(
+    kind: str,
+    media_id: str,
+    mime_type: str,
+    *,
+    caption: str | None = None,
+    filename: str | None = None,
+    sha256: str = "c2ltdWxhdGVk",
+    voice: bool | None = None,
+) -> Json:
+    """An image, video, audio, document or sticker (`kind`); `sha256` as Meta writes it, in base64."""
     fields = {
         "id": media_id,
         "mime_type": mime_type,
-        "sha256": "c2ltdWxhdGVk",
+        "sha256": sha256,
         "caption": caption,
         "filename": filename,
+        "voice": voice,
     }
-    return {"type": kind, kind: _present(fields)}
+    return {"type": kind, kind: present(fields)}
 
 
 def location(latitude: float, longitude: float, *, name: str | None = None, address: str | None = None) -> Json:
     """A place."""
     fields = {"latitude": latitude, "longitude": longitude, "name": name, "address": address}
-    return {"type": "location", "location": _present(fields)}
+    return {"type": "location", "location": present(fields)}
 
 
 def contacts(name: str, phone: str) -> Json:
@@ -89,7 +99,7 @@ def order(catalog_id: str, products: Mapping[str, int], *, note: str = "") -> Js
 
 def reaction(target: str, emoji: str | None) -> Json:
     """A reaction to the message `target`; None takes it away, and the key is then absent."""
-    return {"type": "reaction", "reaction": _present({"message_id": target, "emoji": emoji})}
+    return {"type": "reaction", "reaction": present({"message_id": target, "emoji": emoji})}
 
 
 def edit(target: str, content: Mapping[str, Any]) -> Json:
@@ -113,19 +123,75 @@ def unsupported() -> Json:
     return {"type": "unsupported", "errors": [fault]}
 
 
+def request_welcome() -> Json:
+    """The customer opened the chat for the first time, and wrote nothing yet."""
+    return {"type": "request_welcome"}
+
+
+def from_ad(content: Mapping[str, Any], *, source_id: str, url: str, headline: str = "Our shoes") -> Json:
+    """The same content, of a customer who came over an advertisement."""
+    referral = {
+        "source_url": url,
+        "source_id": source_id,
+        "source_type": "ad",
+        "headline": headline,
+        "body": "Have a look",
+        "media_type": "image",
+        "image_url": "https://example.com/ad.jpg",
+        "ctwa_clid": f"ctwa-{source_id}",
+    }
+    return {**content, "referral": referral}
+
+
+def changed_number(old: Person, new: Person) -> Json:
+    """A customer goes on with another number; the message still comes from the old one."""
+    fields = {
+        "body": f"User {old.name or ''} changed from {digits(old.phone)} to {digits(new.phone)}",
+        "wa_id": digits(new.phone),
+        "user_id": new.user_id,
+        "parent_user_id": new.parent_user_id,
+        "type": "user_changed_number",
+    }
+    return {"type": "system", "system": present(fields)}
+
+
+def changed_user_id(old: Person, new: Person) -> Json:
+    """A customer has another business-scoped id."""
+    fields = {
+        "body": f"User {old.name or ''} changed their id",
+        "type": "user_changed_user_id",
+        "previous_user_id": old.user_id,
+        "user_id": new.user_id,
+        "previous_parent_user_id": old.parent_user_id,
+        "parent_user_id": new.parent_user_id,
+    }
+    return {"type": "system", "system": present(fields)}
+
+
 def message(
-    person: Person, content: Mapping[str, Any], *, message_id: str, at: float, reply_to: tuple[str, str] | None = None
+    person: Person,
+    content: Mapping[str, Any],
+    *,
+    message_id: str,
+    at: float,
+    reply_to: tuple[str, str] | None = None,
+    group_id: str | None = None,
+    forwarded: bool = False,
 ) -> Json:
     """A message in its envelope; `reply_to` is the quoted message's author (digits) and id."""
+    context: Json = {"from": reply_to[0], "id": reply_to[1]} if reply_to else {}
+    if forwarded:
+        context["forwarded"] = True
     fields = {
-        "from": _digits(person.phone),
+        "from": digits(person.phone),
         "from_user_id": person.user_id,
         "from_parent_user_id": person.parent_user_id,
         "id": message_id,
         "timestamp": str(int(at)),
-        "context": {"from": reply_to[0], "id": reply_to[1]} if reply_to else None,
+        "group_id": group_id,
+        "context": context or None,
     }
-    return {**_present(fields), **content}
+    return {**present(fields), **content}
 
 
 def status(
@@ -136,19 +202,19 @@ def status(
         "id": message_id,
         "status": name,
         "timestamp": str(int(at)),
-        "recipient_id": _digits(to) if to.startswith("+") else None,
+        "recipient_id": digits(to) if to.startswith("+") else None,
         "recipient_user_id": None if to.startswith("+") else to,
         "biz_opaque_callback_data": hub_id,
         "pricing": _PRICING if name in ("sent", "delivered") else None,
         "errors": [_error(error_code)] if error_code is not None else None,
     }
-    return _present(fields)
+    return present(fields)
 
 
 def user_preferences(person: Person, number: Number, value: Literal["stop", "resume"], at: float) -> Json:
     """One body: a customer stopped or resumed the marketing messages of a number."""
     fields = {
-        "wa_id": _digits(person.phone),
+        "wa_id": digits(person.phone),
         "user_id": person.user_id,
         "parent_user_id": person.parent_user_id,
         "detail": f"User requested to {value} marketing messages",
@@ -158,9 +224,9 @@ def user_preferences(person: Person, number: Number, value: Literal["stop", "res
     }
     content = {
         "messaging_product": "whatsapp",
-        "metadata": _metadata(number),
-        "contacts": [_contact(person)],
-        "user_preferences": [_present(fields)],
+        "metadata": metadata(number),
+        "contacts": [contact(person)],
+        "user_preferences": [present(fields)],
     }
     change = {"value": content, "field": "user_preferences"}
     return {"object": "whatsapp_business_account", "entry": [{"id": number.waba_id, "changes": [change]}]}
@@ -192,26 +258,28 @@ def _change(number: Number, entries: Sequence[Entry]) -> Json:
     people = dict.fromkeys(entry.person for entry in entries if entry.person is not None)
     value = {
         "messaging_product": "whatsapp",
-        "metadata": _metadata(number),
-        "contacts": [_contact(person) for person in people],
+        "metadata": metadata(number),
+        "contacts": [contact(person) for person in people],
         "messages": [entry.item for entry in entries if entry.person is not None],
         "statuses": [entry.item for entry in entries if entry.person is None],
     }
     return {"value": {name: part for name, part in value.items() if part}, "field": "messages"}
 
 
-def _metadata(number: Number) -> Json:
-    return {"display_phone_number": _digits(number.e164), "phone_number_id": number.phone_number_id}
+def metadata(number: Number) -> Json:
+    """The number, as every item names it."""
+    return {"display_phone_number": digits(number.e164), "phone_number_id": number.phone_number_id}
 
 
-def _contact(person: Person) -> Json:
+def contact(person: Person) -> Json:
+    """The profile of a customer."""
     fields = {
-        "profile": _present({"name": person.name, "username": person.username}),
-        "wa_id": _digits(person.phone),
+        "profile": present({"name": person.name, "username": person.username}),
+        "wa_id": digits(person.phone),
         "user_id": person.user_id,
         "parent_user_id": person.parent_user_id,
     }
-    return _present(fields)
+    return present(fields)
 
 
 def _error(code: int) -> Json:
@@ -224,9 +292,11 @@ def _error(code: int) -> Json:
     }
 
 
-def _digits(phone: str | None) -> str | None:
+def digits(phone: str | None) -> str | None:
+    """A number as Meta writes it."""
     return None if phone is None else phone.removeprefix("+")
 
 
-def _present(fields: Mapping[str, Any]) -> Json:
+def present(fields: Mapping[str, Any]) -> Json:
+    """Without what is not known."""
     return {name: value for name, value in fields.items() if value is not None}

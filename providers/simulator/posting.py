@@ -1,6 +1,7 @@
 """Posting webhooks as the providers do: signed, and repeated by each one's rules."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,13 @@ import aiohttp
 from yarl import URL
 
 from providers.simulator.meta_webhooks import encode
-from providers.simulator.signing import Form, sign_meta, sign_twilio
+from providers.simulator.signing import Form, sign_meta, sign_twilio, with_body_hash
 
 META_PATH = "/webhooks/meta"
 TWILIO_PATH = "/webhooks/twilio"
 
+_FORM = "application/x-www-form-urlencoded; charset=UTF-8"
+_JSON = "application/json; charset=UTF-8"
 _TIMEOUT = aiohttp.ClientTimeout(total=15)
 
 
@@ -31,17 +34,23 @@ class Posted:
 class Poster:
     """Posts to the hub at `hub_url`; Twilio's signatures are over `public_url`, which may be another.
 
-    Meta repeats until it is answered 200, here up to `meta_tries` times with `backoff` seconds, doubling (really for
-    days). Twilio repeats once, and only where no connection came about.
+    Meta repeats until it is answered 200, here up to `meta_tries` times with `backoff` seconds, doubling up to
+    `longest` (really for days). Twilio repeats once, and only where no connection came about. `twilio_json`: its
+    parameters come as JSON; with a `twilio_shared_key` it signs with that, by SHA-256.
     """
 
-    def __init__(self, app_secret: str, auth_token: str, *, meta_tries: int = 5, backoff: float = 0.05) -> None:
+    def __init__(
+        self, app_secret: str, auth_token: str, *, meta_tries: int = 5, backoff: float = 0.05, longest: float = 1.0
+    ) -> None:
         self.hub_url: str | None = None
         self.public_url: str | None = None
+        self.twilio_json = False
+        self.twilio_shared_key: str | None = None
         self._app_secret = app_secret
         self._auth_token = auth_token
-        self._meta_tries = meta_tries
+        self.meta_tries = meta_tries
         self._backoff = backoff
+        self._longest = longest
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -58,24 +67,31 @@ class Poster:
             "X-Hub-Signature-256": sign_meta(raw, app_secret or self._app_secret),
         }
         pause = self._backoff
-        for tries in range(1, self._meta_tries + 1):
+        for tries in range(1, self.meta_tries + 1):
             posted = await self._try(META_PATH, raw, headers, tries)
-            if posted.status == 200 or tries == self._meta_tries:
+            if posted.status == 200 or tries == self.meta_tries:
                 break
             await asyncio.sleep(pause)
-            pause *= 2
+            pause = min(2 * pause, self._longest)
         return posted
 
     async def twilio(self, url: str, form: Form, *, auth_token: str | None = None) -> Posted:
         """Post one form to `url`, a path of the hub's or a whole URL as in a send's `StatusCallback`."""
         public_url = self.public_url or self._hub()
         target = public_url + url if url.startswith("/") else url
-        raw = urlencode(form).encode()
+        raw, media_type, signed = urlencode(form).encode(), _FORM, form
+        if self.twilio_json:
+            raw, media_type, signed = json.dumps(dict(form)).encode(), _JSON, ()
+            target = with_body_hash(target, raw)
+        key = auth_token or self.twilio_shared_key or self._auth_token
+        has_shared_key = key == self.twilio_shared_key
         headers = {
-            "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
+            "Content-Type": media_type,
             "User-Agent": "TwilioProxy/1.1",
-            "X-Twilio-Signature": sign_twilio(target, form, auth_token or self._auth_token),
+            "X-Twilio-Signature": sign_twilio(target, signed, key, with_sha256=has_shared_key),
         }
+        if has_shared_key:
+            headers["X-Twilio-Webhooks-Signature-Settings"] = "key=webhooks_sharedkey_simulated,algorithm=HMAC_SHA256"
         path = target.removeprefix(public_url)
         posted = await self._try(path, raw, headers, 1)
         return await self._try(path, raw, headers, 2) if posted.status is None else posted

@@ -11,9 +11,11 @@ from aiohttp import web
 from providers.simulator import meta_webhooks, twilio_webhooks
 from providers.simulator.faults import Fault
 from providers.simulator.ledger import Attempt, Ledger, Number, ReadMark, SimulatedSend
+from providers.simulator.limits import Limits
+from providers.simulator.media_shelf import InboundFile, MediaFault, MediaShelf
 from providers.simulator.meta_api import MetaApi
 from providers.simulator.meta_extras import SimulatedUpload
-from providers.simulator.posting import TWILIO_PATH, Posted, Poster
+from providers.simulator.posting import META_PATH, TWILIO_PATH, Posted, Poster
 from providers.simulator.signing import Form
 from providers.simulator.statuses import StatusPlan
 from providers.simulator.twilio_api import TwilioApi
@@ -55,9 +57,30 @@ class Simulator:
         self.twilio_auth_token = twilio_auth_token
         self.status_plan = StatusPlan() if status_plan is None else status_plan
         self.posted: list[Posted] = []
+        self.loses_twilio_webhooks = False
         self.ledger = Ledger(seed, clock)
-        self.meta_api = MetaApi(self.ledger, self.numbers, meta_access_token, self._taken)
-        self.twilio_api = TwilioApi(self.ledger, self.numbers, twilio_account_sid, twilio_auth_token, self._taken)
+        self.shelf = MediaShelf(self.ledger)
+        self.limits = Limits()
+        self.meta_api = MetaApi(
+            self.ledger,
+            self.numbers,
+            access_token=meta_access_token,
+            app_secrets=self.meta_app_secrets,
+            on_taken=self._taken,
+            shelf=self.shelf,
+            limits=self.limits,
+        )
+        self.twilio_api = TwilioApi(
+            self.ledger,
+            self.numbers,
+            account_sid=twilio_account_sid,
+            auth_token=twilio_auth_token,
+            on_taken=self._taken,
+            shelf=self.shelf,
+            limits=self.limits,
+        )
+        self.meta_api.nodes.hub_callback = lambda: self._callback(META_PATH)
+        self.twilio_api.nodes.hub_callback = lambda: self._callback(TWILIO_PATH)
         self._poster = Poster(self.meta_app_secrets[0], twilio_auth_token)
         self._poster.hub_url, self._poster.public_url = hub_url, public_url
         self._runner: web.AppRunner | None = None
@@ -116,6 +139,11 @@ class Simulator:
         self._poster.public_url = value
 
     @property
+    def poster(self) -> Poster:
+        """How webhooks are posted: as JSON, signed with a shared key..."""
+        return self._poster
+
+    @property
     def sent(self) -> list[SimulatedSend]:
         """Every message taken, in order."""
         return self.ledger.sent
@@ -143,6 +171,19 @@ class Simulator:
     def uploads(self) -> Mapping[str, SimulatedUpload]:
         """The files that Meta keeps, by their ids."""
         return self.meta_api.extras.media
+
+    @property
+    def media(self) -> Mapping[str, InboundFile]:
+        """The files of customers, by their ids at Meta."""
+        return self.shelf.files
+
+    def add_inbound_media(self, content: bytes, mime_type: str, filename: str | None = None) -> str:
+        """Keep a customer's file, to be named in a message; gives its id (Meta's; Twilio's is made of it)."""
+        return self.shelf.add(content, mime_type, filename).id
+
+    def fail_next_media(self, fault: MediaFault, times: int = 1) -> None:
+        """Let the next downloads (or look-ups, as the fault is of) of customers' files meet this fault."""
+        self.shelf.faults.extend([fault] * times)
 
     @property
     def opted_out(self) -> set[tuple[str, str]]:
@@ -193,7 +234,12 @@ class Simulator:
         return self._record(await self._poster.meta(body, app_secret=app_secret))
 
     async def post_twilio(self, form: Form, url: str = TWILIO_PATH, *, auth_token: str | None = None) -> Posted:
-        """Post a form to the hub as Twilio, to a path or a status callback's URL."""
+        """Post a form to the hub as Twilio, to a path or a status callback's URL.
+
+        Nothing is posted while `loses_twilio_webhooks`: as if nobody had listened, twice.
+        """
+        if self.loses_twilio_webhooks:
+            return self._record(Posted(url, None, 2))
         return self._record(await self._poster.twilio(url, form, auth_token=auth_token))
 
     async def report(self, send: SimulatedSend, step: str, *, error_code: int | None = None) -> None:
@@ -217,13 +263,16 @@ class Simulator:
         )
         await self.post_twilio(form, send.status_url)
 
+    def _callback(self, path: str) -> str:
+        return f"{self.public_url or self.hub_url or ''}{path}"
+
     def _meta_status(self, send: SimulatedSend, step: str, error_code: int | None) -> dict[str, Any]:
         if step == "failed" and error_code is None:
             error_code = _USUAL_META_FAILURE
         item = meta_webhooks.status(
             step,
             message_id=send.provider_id,
-            to=send.to,
+            to=self.meta_api.wa_ids.get(send.to, send.to),
             at=self.ledger.clock(),
             hub_id=send.hub_id,
             error_code=error_code,

@@ -1,12 +1,17 @@
 """How Twilio says no: its error body, with its own titles."""
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 
 from providers.simulator.faults import Fault
 
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
 _TITLES = {
     20001: "Invalid parameter",
     20003: "Authenticate",
+    20005: "Account not active",
     20404: "The requested resource was not found",
     20429: "Too Many Requests",
     20500: "Internal Server Error",
@@ -21,6 +26,7 @@ _TITLES = {
     21654: "ContentSid Required",
     21655: "The ContentSid is Invalid",
     21656: "The ContentVariables Parameter is invalid",
+    21704: "The Messaging Service does not contain any phone numbers",
     63021: "Channel invalid content error",
     63030: "Unsupported parameter for type of channels message",
 }

@@ -4,7 +4,7 @@ https://www.twilio.com/docs/content/content-api-resources,
 https://www.twilio.com/docs/whatsapp/api/typing-indicators-resource.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -13,11 +13,10 @@ from aiohttp import web
 
 from providers.simulator.faults import misbehave
 from providers.simulator.ledger import Ledger, ReadMark
-from providers.simulator.twilio_answers import error, fault_error
+from providers.simulator.twilio_answers import Handler, error, fault_error
 from providers.simulator.twilio_checks import bare
 
 Resource = dict[str, Any]
-Handler = Callable[[web.Request], Awaitable[web.Response]]
 Guard = Callable[[web.Request], web.Response | None]
 
 _CONTENTS = "/v1/ContentAndApprovals"

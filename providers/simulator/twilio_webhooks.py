@@ -4,14 +4,17 @@ https://www.twilio.com/docs/messaging/guides/webhook-request. Names may repeat a
 list of pairs, in Twilio's arbitrary order.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from providers.simulator.ledger import Medium, Number, Person
+from providers.simulator.media_shelf import twilio_media_sid
 
 Pairs = list[tuple[str, str]]
+OptOut = Literal["STOP", "START", "HELP"]
 
-_MEDIA_URL = "https://api.twilio.com/2010-04-01/Accounts/{account}/Messages/{message}/Media/{media}"
+API = "https://api.twilio.com"
+_MEDIA_PATH = "/2010-04-01/Accounts/{account}/Messages/{message}/Media/{media}"
 _MEDIA_KINDS = ("image", "video", "audio", "document", "sticker")
 
 
@@ -24,10 +27,14 @@ def message(
     account_sid: str,
     sid: str,
     reply_to: str | None = None,
+    opt_out: OptOut | None = None,
+    more_media: Sequence[tuple[str, str]] = (),
+    api_url: str = API,
 ) -> Pairs:
     """An inbound message; `content` is Meta's form of a text, media, location or tapped button.
 
-    Raises `ValueError` for a type that Twilio does not hand on.
+    `opt_out` is there only with Advanced Opt-Out; `more_media` are further files of an MMS (id and type). `api_url` is
+    where files are. Raises `ValueError` for a type that Twilio does not hand on.
     """
     fields = {
         "ToCountry": "US",
@@ -47,7 +54,8 @@ def message(
     }
     if medium == "whatsapp":
         fields |= _whatsapp(number, person, reply_to)
-    fields |= _content(content, account_sid, sid)
+    fields |= _content(content) | _referral(content) | {"OptOutType": opt_out}
+    fields |= _files([*_file(content), *more_media], api_url, account_sid, sid)
     return [(name, value) for name, value in fields.items() if value is not None]
 
 
@@ -91,15 +99,44 @@ def _whatsapp(number: Number, person: Person, reply_to: str | None) -> dict[str,
     }
 
 
-def _content(content: Mapping[str, Any], account_sid: str, sid: str) -> dict[str, str | None]:
+def _file(content: Mapping[str, Any]) -> Pairs:
+    """The file of a message that has one: its id and type."""
+    kind = content["type"]
+    return [(content[kind]["id"], content[kind]["mime_type"])] if kind in _MEDIA_KINDS else []
+
+
+def _files(files: Sequence[tuple[str, str]], api_url: str, account_sid: str, sid: str) -> dict[str, str | None]:
+    fields: dict[str, str | None] = {"NumMedia": str(len(files))}
+    for place, (media_id, mime_type) in enumerate(files):
+        path = _MEDIA_PATH.format(account=account_sid, message=sid, media=twilio_media_sid(media_id))
+        fields |= {f"MediaUrl{place}": api_url + path, f"MediaContentType{place}": mime_type}
+    return fields
+
+
+def _referral(content: Mapping[str, Any]) -> dict[str, str | None]:
+    referral = content.get("referral")
+    if referral is None:
+        return {}
+    return {
+        "ReferralBody": referral["body"],
+        "ReferralHeadline": referral["headline"],
+        "ReferralSourceId": referral["source_id"],
+        "ReferralSourceType": referral["source_type"],
+        "ReferralSourceUrl": referral["source_url"],
+        "ReferralCtwaClid": referral["ctwa_clid"],
+        "ReferralMediaUrl": referral["image_url"],
+        "ReferralMediaContentType": "image/jpeg",
+        "ReferralNumMedia": "1",
+    }
+
+
+def _content(content: Mapping[str, Any]) -> dict[str, str | None]:
     kind = content["type"]
     value = content[kind]
     if kind == "text":
         return {"MessageType": "text", "Body": value["body"]}
     if kind in _MEDIA_KINDS:
-        url = _MEDIA_URL.format(account=account_sid, message=sid, media=f"ME{value['id']}")
-        body = value.get("caption", "")
-        return {"Body": body, "NumMedia": "1", "MediaUrl0": url, "MediaContentType0": value["mime_type"]}
+        return {"MessageType": kind, "Body": value.get("caption", "")}
     if kind == "location":
         return {
             "MessageType": "location",
@@ -109,7 +146,8 @@ def _content(content: Mapping[str, Any], account_sid: str, sid: str) -> dict[str
             "Address": value.get("address"),
         }
     if kind == "button":
-        return {"Body": value["text"], "ButtonText": value["text"], "ButtonPayload": value["payload"]}
+        tap = {"ButtonText": value["text"], "ButtonPayload": value["payload"]}
+        return {"MessageType": "button", "Body": value["text"], **tap}
     raise ValueError(f"Twilio hands on no {kind}")
 
 

@@ -4,14 +4,16 @@ The SDK's own asynchronous client never uses its time-out, and its retries repea
 message twice.
 """
 
-from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import aiohttp
+import orjson
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 
 from providers.base import NotTaken
+from providers.fetching import seconds_of
+from providers.twilio.codes import THROTTLED
 
 _TWILIO = ".twilio.com"
 
@@ -52,9 +54,10 @@ class HttpClient(AsyncHttpClient):  # type: ignore[misc]
             sent_headers["Authorization"] = aiohttp.encode_basic_auth(*auth)
         body = urlencode(data, doseq=True).encode() if data is not None else None
         async with self._session.request(method, url, data=body, headers=sent_headers, allow_redirects=False) as answer:
+            text = await answer.text(errors="replace")
             if answer.status == 429:
-                raise NotTaken("throttled", "HTTP 429", retry_after=_retry_after(answer.headers))
-            return Response(answer.status, await answer.text(errors="replace"), answer.headers)
+                raise throttled(text, seconds_of(answer.headers.get("Retry-After")))
+            return Response(answer.status, text, answer.headers)
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -70,6 +73,17 @@ class HttpClient(AsyncHttpClient):  # type: ignore[misc]
         return self._api_url.rstrip("/") + urlunsplit(("", "", parts.path, parts.query, ""))
 
 
-def _retry_after(headers: Any) -> float | None:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
+def throttled(text: str, retry_after: float | None) -> NotTaken:
+    """What a 429 with this body means: it is of the account, unless it says that it is of the sender."""
+    try:
+        code = orjson.loads(text)["code"]
+    except (ValueError, LookupError, TypeError):
+        code = None
+    known = code if isinstance(code, int) and code in THROTTLED else None
+    return NotTaken(
+        "throttled",
+        "HTTP 429",
+        provider_code=None if known is None else str(known),
+        retry_after=retry_after,
+        scope="account" if known is None else THROTTLED[known],
+    )

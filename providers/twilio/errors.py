@@ -33,8 +33,8 @@ def from_answer(error: TwilioException) -> SendError:
 def refusal(code: int | None, detail: str) -> SendError:
     """What Twilio's own `code` means, given in an error answer or on a message that failed at once."""
     provider_code = None if code is None else str(code)
-    if code in THROTTLED:
-        return NotTaken("throttled", detail[:_DETAIL_LIMIT], provider_code=provider_code)
+    if code is not None and code in THROTTLED:
+        return NotTaken("throttled", detail[:_DETAIL_LIMIT], provider_code=provider_code, scope=THROTTLED[code])
     meaning = "refused" if code is None else REFUSED.get(code, "refused")
     return Refused(meaning, detail[:_DETAIL_LIMIT], provider_code=provider_code)
 

@@ -6,7 +6,10 @@ hold the same parameters. Messages and statuses may arrive on either path.
 
 import codecs
 import hashlib
+import hmac
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, parse_qsl
 
@@ -28,6 +31,7 @@ from providers.twilio.parameters import (
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
+_BODY_HASH: Final = "bodySHA256"
 _SIDS: Final = ("MessageSid", "SmsMessageSid", "SmsSid")
 _TELLING: Final = (*_SIDS, "From", "ExternalUserId", "MessageStatus")
 """A body with none of these says nothing."""
@@ -71,18 +75,47 @@ def parse(request: WebhookRequest) -> list[Item]:
     return [item, *_notes(request, media_type, charset, is_cleaned or _is_replaced(params))]
 
 
+def parse_listed(request: WebhookRequest) -> list[Item]:
+    """The item of a message or a status that Twilio lists (`listing.as_webhook`), with Twilio's time."""
+    at = _listed_time(request.body)
+    return [_listed(item, at) for item in parse(request)]
+
+
+def refuse(_request: WebhookRequest) -> bool:
+    """Nobody calls what is only read from the list."""
+    return False
+
+
 def envelopes(_request: WebhookRequest) -> dict[str, bytes]:
     """None: Twilio posts one item at a time, so the whole body is kept for it."""
     return {}
 
 
-def _signed(request: WebhookRequest) -> MultiDict[str] | str:
-    """What the signature covers beside the URL. JSON is covered by its hash in the query, which must be there."""
+def _signed(request: WebhookRequest) -> MultiDict[str]:
+    """What the signature covers beside the URL. JSON is covered by its hash in the query, which must be there.
+
+    The hash is compared here, over the bytes: the SDK would have them be UTF-8. Raises ValueError.
+    """
     if _content_type(request)[0] != _JSON:
         return MultiDict(parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True))
-    if "bodySHA256" not in _query(request.path):
-        raise ValueError("JSON without bodySHA256")
-    return request.body.decode()
+    named = _query(request.path).get(_BODY_HASH, [""])[0]
+    if not hmac.compare_digest(named.encode(), hashlib.sha256(request.body).hexdigest().encode()):
+        raise ValueError("JSON without its hash")
+    return MultiDict()
+
+
+def _listed(item: Item, at: float | None) -> Item:
+    if isinstance(item, MessageReceived):
+        return replace(item, at=at, is_reconciled=True)
+    return replace(item, at=at) if isinstance(item, StatusReported) else item
+
+
+def _listed_time(body: bytes) -> float | None:
+    named = _parameters(body, _FORM)[0].get("DateSent", "")
+    try:
+        return datetime.fromisoformat(named).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _query(path: str) -> dict[str, list[str]]:

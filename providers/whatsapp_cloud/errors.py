@@ -8,6 +8,7 @@ import httpx
 from pywa.errors import WhatsAppError
 
 from providers.base import NotTaken, OutcomeUnknown, Refused, SendError
+from providers.fetching import seconds_of
 from providers.whatsapp_cloud.codes import REFUSED, THROTTLED
 
 _NOT_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -27,7 +28,11 @@ def from_answer(error: WhatsAppError) -> SendError:
     code = str(error.code) if structured else None
     if status == 429 or (structured and error.code in THROTTLED):
         return NotTaken(
-            "throttled", _detail(error, structured), provider_code=code, retry_after=_retry_after(error.raw_response)
+            "throttled",
+            _detail(error, structured),
+            provider_code=code,
+            retry_after=_retry_after(error.raw_response),
+            scope=THROTTLED.get(error.code, "sender"),
         )
     if not structured and not 400 <= status < 500:
         return OutcomeUnknown("bare_error", f"HTTP {status}")
@@ -66,5 +71,4 @@ def _detail(error: WhatsAppError, structured: bool) -> str:
 
 
 def _retry_after(response: httpx.Response | None) -> float | None:
-    value = "" if response is None else response.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
+    return None if response is None else seconds_of(response.headers.get("Retry-After"))

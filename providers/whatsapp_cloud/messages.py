@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from providers.base import Customer, Item, MessageDeleted, MessageEdited, MessageReceived, Origin, ReactionChanged
+from providers.base import Item, MessageDeleted, MessageEdited, MessageReceived, Origin, ReactionChanged
 from providers.whatsapp_cloud.batch import Change
 from providers.whatsapp_cloud.content import add_surroundings, read_content
+from providers.whatsapp_cloud.identities import read_system_change, system_customer
 from providers.whatsapp_cloud.people import RECEIVER, SENDER, Role, customer_of
 from providers.whatsapp_cloud.values import as_dict, dumps, ident, text_of, unix_time
 
@@ -14,7 +15,7 @@ Head = dict[str, Any]
 
 
 def read_message(message: dict[str, Any], change: Change, is_cleaned: bool) -> Item:
-    """A message of a customer."""
+    """A message of a customer; or Meta's own, that a customer has another number or id."""
     return _read(message, change, SENDER, "customer", is_cleaned)
 
 
@@ -58,13 +59,17 @@ def _read(message: dict[str, Any], change: Change, role: Role, origin: Origin, i
         "origin": origin,
         "cleaned": is_cleaned,
     }
-    if message.get("group_id"):
+    if _is_of_group(message):
+        if role is RECEIVER:  # sent to the group: there is no customer whose conversation it belongs to
+            return change.unparsed("not_needed", "sent to a group", "message_echoes", message, is_note=True)
         return _received("group", message, provider_id, head)
+    if kind == "system" and role is SENDER and (news := read_system_change(message, change, is_cleaned)):
+        return news
     if kind in _CHANGES:
         changed = _CHANGES[kind](as_dict(message.get(kind)), head)
         return changed if changed is not None else _received("", message, provider_id, head)
     if kind == "system" and not head["customer"].is_known:
-        head["customer"] = _system_customer(as_dict(message.get("system")))
+        head["customer"] = system_customer(as_dict(message.get("system")))
     return _received(kind, message, provider_id, head)
 
 
@@ -73,14 +78,14 @@ def _received(kind: str, message: dict[str, Any], provider_id: str | None, head:
     if content is None:
         kind, content, raw = "unsupported", {}, dumps(message).decode()
     add_surroundings(message, content)
-    return MessageReceived(**head, provider_id=provider_id, type=kind, content=content, raw=raw)
+    return MessageReceived(
+        **head, provider_id=provider_id, type=kind, content=content, raw=raw,
+        opens_window=message.get("type") != "system" and not _is_of_group(message),
+    )  # fmt: skip
 
 
-def _system_customer(system: dict[str, Any]) -> Customer:
-    """Whom a system message is about: the identity known so far, before the change of number or id it tells of."""
-    user_id = ident(system.get("previous_user_id")) or ident(system.get("user_id"))
-    known = {"from": system.get("customer") or (None if user_id else system.get("wa_id")), "from_user_id": user_id}
-    return customer_of(known, SENDER, {})
+def _is_of_group(message: dict[str, Any]) -> bool:
+    return bool(message.get("group_id")) or message.get("recipient_type") == "group"
 
 
 def _reaction(body: dict[str, Any], head: Head) -> Item | None:

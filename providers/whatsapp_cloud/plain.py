@@ -27,15 +27,16 @@ def read_plain(document: Any) -> MessageReceived | None:
         sender, provider_id, timestamp, text = (
             value["metadata"]["phone_number_id"], message["id"], message["timestamp"], message["text"]["body"],
         )  # fmt: skip
-        "".join((sender, provider_id, timestamp, text, message["from"]))  # raises where one is no text
+        account = entry.get("id") or ""
+        "".join((sender, provider_id, timestamp, text, message["from"], account))  # raises where one is no text
         is_plain = change["field"] == "messages" and message["type"] == "text" and sender and provider_id
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
     if not is_plain or value.keys() != _VALUE or not message.keys() <= _MESSAGE:
         return None
     return MessageReceived(
         f"meta:message:{provider_id}",
-        _sender(sender),
+        _sender(sender, account),
         _customer(message, value["contacts"]),
         provider_id,
         _time(timestamp),
@@ -62,8 +63,8 @@ def _customer(message: dict[str, Any], contacts: Any) -> Customer:
 
 
 @lru_cache(256)
-def _sender(number_id: str) -> SenderRef:
-    return SenderRef("meta", "whatsapp", (number_id,))
+def _sender(number_id: str, account: str) -> SenderRef:
+    return SenderRef("meta", "whatsapp", (number_id,), account or None)
 
 
 @lru_cache(4096)

@@ -1,12 +1,11 @@
 """Sends through Meta's WhatsApp Cloud API with pywa."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any, Final, TypeVar
 
 import httpx
 from pywa.errors import WhatsAppError
@@ -16,6 +15,8 @@ from pywa_async.client import WhatsApp
 from providers.base import (
     FoundSend,
     Handshake,
+    MediaRef,
+    MediaStream,
     Medium,
     OutboundMessage,
     OutcomeUnknown,
@@ -23,16 +24,25 @@ from providers.base import (
     ReadMark,
     Refused,
     Route,
+    SenderCheck,
+    SenderProbe,
     SendError,
     Sent,
     Template,
     Upload,
+    WebhookRequest,
 )
+from providers.fetching import Hosts
 from providers.whatsapp_cloud import webhook
+from providers.whatsapp_cloud.checks import CheckSettings, check
+from providers.whatsapp_cloud.client import DOWNLOADS, LOOK_UPS, build_clients
 from providers.whatsapp_cloud.errors import from_answer, from_failure
+from providers.whatsapp_cloud.media import HOSTS, download, find
 from providers.whatsapp_cloud.outbound import TYPES, body_of
 from providers.whatsapp_cloud.templates import find_account, read_templates
-from providers.whatsapp_cloud.values import as_dict, ident
+from providers.whatsapp_cloud.values import as_dict, ident, phone_of
+
+Result = TypeVar("Result")
 
 WEBHOOK_PATH = "/webhooks/meta"
 SUPPORTS: Final[Mapping[Medium, frozenset[str]]] = {
@@ -48,19 +58,17 @@ async def connect(
     api_url: str | None,
     timeout: float,  # noqa: ASYNC109 - bounds each send, not this call
     concurrency: int,
+    app_id: str | None = None,
+    public_url: str | None = None,
 ) -> Provider:
     """Build the provider; nothing is sent yet.
 
     `api_url` is another Graph API, with or without its version (`http://127.0.0.1:9000`, `.../v26.0`); None is
     Meta's. A send takes at most `timeout` seconds once one of `concurrency` slots is free. Without `access_token`
-    webhooks work and every send is refused as `not_configured`.
+    webhooks work and every send is refused as `not_configured`. With `app_id` and `public_url`, where Meta reaches
+    the hub, checks of senders can tell what the app is subscribed to, and where its webhooks go.
     """
-    # Below warnings pywa logs whole requests and answers, and at warning a hint at every time-out; httpx logs URLs,
-    # one of which holds the token.
-    logging.getLogger("pywa").setLevel(logging.ERROR)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    # Building the clients blocks for about 0.2 s (certificates).
-    session, client = await asyncio.to_thread(_build_client, access_token, api_url, timeout, concurrency)
+    session, files, client = await build_clients(access_token, api_url, timeout, concurrency)
     route = Route(
         path=WEBHOOK_PATH,
         verify=partial(webhook.verify, secrets=tuple(app_secrets)),
@@ -69,13 +77,24 @@ async def connect(
         repeats=True,
     )
     handshake = Handshake(WEBHOOK_PATH, partial(webhook.answer_handshake, verify_token=verify_token))
-    return WhatsAppCloud([route], [handshake], session, client, access_token, timeout, concurrency)
+    return WhatsAppCloud(
+        [route],
+        [handshake],
+        session,
+        files,
+        client,
+        checks=CheckSettings(access_token or "", app_id, tuple(app_secrets), _callback_url(public_url)),
+        hosts=Hosts(HOSTS, own=api_url or str(session.base_url)),
+        timeout=timeout,
+        concurrency=concurrency,
+    )
 
 
 class WhatsAppCloud:
     """The provider `meta`."""
 
     name = "meta"
+    listing: Route | None = None
     supports: Mapping[Medium, frozenset[str]] = SUPPORTS
 
     def __init__(
@@ -83,18 +102,26 @@ class WhatsAppCloud:
         routes: Sequence[Route],
         handshakes: Sequence[Handshake],
         session: httpx.AsyncClient,
+        files: httpx.AsyncClient,
         client: WhatsApp | None,
-        access_token: str | None,
+        *,
+        checks: CheckSettings,
+        hosts: Hosts,
         timeout: float,
         concurrency: int,
     ) -> None:
         self.routes = routes
         self.handshakes = handshakes
         self._session = session
+        self._files = files
         self._client = client
-        self._access_token = access_token
+        self._checks = checks
+        self._access_token = checks.access_token
+        self._hosts = hosts
         self._timeout = timeout
         self._slots = asyncio.Semaphore(concurrency)
+        self._look_ups = asyncio.Semaphore(LOOK_UPS)
+        self._downloading = asyncio.Semaphore(DOWNLOADS)
 
     async def send(self, message: OutboundMessage) -> Sent:
         """Send once. `Sent.status` is `sending`: an accepted message is `sent` when Meta's status webhook says so."""
@@ -142,22 +169,54 @@ class WhatsAppCloud:
         Each request is bounded as a send is. Raises `SendError`: `no_account` where the account cannot be found out.
         """
         if account is None:
-            account = await find_account(self._ask, sender, self._access_token or "")
+            account = await find_account(self._ask, sender, self._access_token)
         return await read_templates(self._ask, account)
 
     async def find_sent(self, message: OutboundMessage, since: datetime, until: datetime) -> list[FoundSend]:
         """Always refused: Meta lists no messages (rule E8)."""
         raise Refused("not_supported", "Meta cannot be asked what it has sent; its status webhook tells.")
 
+    @asynccontextmanager
+    async def open_media(self, media: MediaRef) -> AsyncIterator[MediaStream]:
+        """Fetch a customer's file, over connections of its own; nothing read takes longer than `timeout`, and all of it
+        no longer than ten times that. Raises `Refused` (`media_unavailable`, `media_host_refused`), `NotTaken`.
+        """
+        async with self._downloading:
+            place = await find(self._look_up, self._hosts, media)
+            opened = download(self._files, self._hosts, place, self._access_token, self._timeout)
+            async with opened as stream:
+                yield stream
+
+    async def check_sender(self, sender: SenderProbe) -> SenderCheck:
+        """Ask Meta how a number is, and what its app gets to hear where. Each request is bounded as a send is."""
+        return await _guarded(check(self._look_up, self._checks, sender))
+
+    async def list_received(self, since: datetime, until: datetime) -> list[WebhookRequest]:
+        """Always refused: Meta lists no messages; it repeats its webhooks for days."""
+        raise Refused("not_supported", "Meta lists no messages; it repeats its webhooks for up to 7 days.")
+
+    async def fill_in(self, listed: WebhookRequest) -> WebhookRequest:
+        """As it is."""
+        return listed
+
     async def close(self) -> None:
         """Let go of connections."""
         await self._session.aclose()
+        await self._files.aclose()
 
     async def _ask(self, request: Callable[[GraphAPIAsync], Awaitable[Any]]) -> Any:
-        """Make one request, in one of the slots and within the time-out. Raises nothing but `SendError`."""
+        """Make one request, in one of the slots of sends."""
+        return await self._request(self._slots, request)
+
+    async def _look_up(self, request: Callable[[GraphAPIAsync], Awaitable[Any]]) -> Any:
+        """Make one request that no send has to wait for."""
+        return await self._request(self._look_ups, request)
+
+    async def _request(self, slots: asyncio.Semaphore, request: Callable[[GraphAPIAsync], Awaitable[Any]]) -> Any:
+        """Make one request, in one of these slots and within the time-out. Raises nothing but `SendError`."""
         if self._client is None:
             raise Refused("not_configured", "no access token")
-        async with self._slots:
+        async with slots:
             try:
                 async with asyncio.timeout(self._timeout):
                     return await _guarded(request(self._client.api))
@@ -165,32 +224,11 @@ class WhatsAppCloud:
                 raise from_failure(error) from error
 
 
-def _build_client(
-    access_token: str | None, api_url: str | None, timeout: float, concurrency: int
-) -> tuple[httpx.AsyncClient, WhatsApp | None]:
-    # A shorter time to connect keeps "never connected" (may be sent again) apart from "never answered".
-    session = httpx.AsyncClient(
-        timeout=httpx.Timeout(timeout, connect=timeout / 2),
-        limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-    )
-    if access_token is None:
-        return session, None
-    client = WhatsApp(token=access_token, server=None, session=session)
-    if api_url is not None:
-        session.base_url = httpx.URL(_versioned(api_url, str(session.base_url)))
-    return session, client
+def _callback_url(public_url: str | None) -> str | None:
+    return f"{public_url.rstrip('/')}{WEBHOOK_PATH}" if public_url else None
 
 
-def _versioned(api_url: str, default_url: str) -> str:
-    """Give `api_url` the API version of pywa's own URL unless it names one."""
-    last = urlsplit(api_url).path.rstrip("/").rpartition("/")[2]
-    if last.startswith("v") and last[1:2].isdigit():
-        return api_url
-    version = urlsplit(default_url).path.strip("/")
-    return f"{api_url.rstrip('/')}/{version}"
-
-
-async def _guarded(call: Awaitable[Any]) -> Any:
+async def _guarded(call: Awaitable[Result]) -> Result:
     """Await a call of the SDK and raise nothing but `SendError`."""
     try:
         return await call
@@ -219,7 +257,14 @@ def _sent(answer: Any) -> Sent:
         raise OutcomeUnknown("bad_answer", type(error).__name__) from error
     if not isinstance(provider_id, str) or not provider_id:
         raise OutcomeUnknown("bad_answer", "no message id")
-    return Sent(provider_id, status="sending")
+    return Sent(provider_id, status="sending", phone=_number_made(answer))
+
+
+def _number_made(answer: Mapping[str, Any]) -> str | None:
+    """The form of the recipient's number that Meta knows; other addresses have none."""
+    contacts = answer.get("contacts")
+    contact = as_dict(contacts[0]) if isinstance(contacts, list) and contacts else {}
+    return phone_of(ident(contact.get("wa_id")) or "")
 
 
 def _address(message: OutboundMessage) -> tuple[str | None, str | None]:

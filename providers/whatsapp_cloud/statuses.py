@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from providers.base import Item, Status, StatusReported
 from providers.whatsapp_cloud.batch import Change
+from providers.whatsapp_cloud.calls import read_call_status
 from providers.whatsapp_cloud.codes import stable_code
 from providers.whatsapp_cloud.people import RECIPIENT, customer_of
 from providers.whatsapp_cloud.values import as_dict, errors_of, ident, text_of, unix_time
@@ -23,9 +24,13 @@ def read_status(status: dict[str, Any], change: Change, is_cleaned: bool) -> Ite
     reported = text_of(status.get("status"))
     if not reported:
         return change.unparsed("unexpected_shape", "statuses", "statuses", status)
+    if status.get("type") == "call":
+        return read_call_status(status, change, is_cleaned)
+    if status.get("recipient_type") == "group":  # the hub sends nothing to groups: no message would ever claim it
+        return change.unparsed("not_needed", "status in a group", "statuses", status, is_note=True)
     provider_id = ident(status.get("id"))
     recipient = ident(status.get("recipient_id")) or ident(status.get("recipient_user_id")) or ""
-    # Payments and calls are reported in the same list; theirs are not statuses of a message.
+    # Payments are reported in the same list; theirs are not statuses of a message.
     is_of_message = status.get("type") in (None, "message")
     key = f"meta:status:{provider_id}:{reported}:{recipient}" if provider_id else change.item_key(status)
     return StatusReported(

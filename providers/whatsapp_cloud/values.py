@@ -122,6 +122,20 @@ def unix_time(value: Any) -> float | None:
     return number if number is not None and _YEAR_2000 <= number < _YEAR_2100 else None
 
 
+def moment(value: Any) -> float | None:
+    """Unix seconds, from seconds or from milliseconds, which Meta's notices have in places."""
+    number = number_of(value)
+    if number is not None and number >= _YEAR_2100:
+        number /= 1000
+    return unix_time(number)
+
+
+def digits_of(value: Any) -> str | None:
+    """The digits of a number as it is displayed, with or without a plus, spaces and dashes."""
+    text = ident(value)
+    return "".join(re.findall("[0-9]", text)) or None if text else None
+
+
 def phone_of(address: str) -> str | None:
     """E.164 with a plus, exactly the digits reported; None where this is no phone number."""
     match = _PHONE.fullmatch(address)

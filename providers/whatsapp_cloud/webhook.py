@@ -1,8 +1,9 @@
 """Meta's webhook for the WhatsApp Cloud API: verify the signature, parse every item (rules B1 to B5).
 
 All functions are pure and none raises on any input. A body is a batch: `entry[] x changes[] x` a list of messages,
-statuses, errors, echoes or preferences. Each element becomes one item of its own, so that a bad one never harms its
-neighbours; what this version has no use for is kept, to be replayed by one that has.
+statuses, calls, chunks of history and the like, or one notice about an account or a template. Each element becomes one
+item of its own, so that a bad one never harms its neighbours; what this version does not know is kept, to be replayed
+by one that does.
 """
 
 import hashlib
@@ -13,10 +14,16 @@ from typing import Any, Final
 
 from providers.base import Item, Unparsed, WebhookRequest
 from providers.whatsapp_cloud.batch import FRAME, Change, open_change, unparsed_bytes, wrap
+from providers.whatsapp_cloud.calls import read_call, read_call_error
+from providers.whatsapp_cloud.handovers import read_handover, read_handover_item
+from providers.whatsapp_cloud.history import read_history, read_history_media, split_history
+from providers.whatsapp_cloud.identities import read_user_id_update
 from providers.whatsapp_cloud.messages import read_echo, read_message, read_standby, read_standby_echo
+from providers.whatsapp_cloud.notices import NOTICE_FIELDS, read_notice
 from providers.whatsapp_cloud.plain import read_plain
 from providers.whatsapp_cloud.preferences import read_preference
 from providers.whatsapp_cloud.statuses import read_status
+from providers.whatsapp_cloud.template_news import TEMPLATE_FIELDS, read_template_news
 from providers.whatsapp_cloud.values import MAX_DEPTH, errors_of, is_deeper, load, may_be_deep, settle
 
 _JSON: Final = "application/json"
@@ -98,16 +105,23 @@ def _walk(document: Any, body: bytes, needs_care: bool) -> Iterator[Found]:
             yield _whole(unparsed_bytes("unexpected_shape", "changes", wrap(entry, body)))
             continue
         for change in changes:
-            yield from _walk_change(entry.get("id"), change, body, needs_care)
+            yield from _walk_change(entry, change, body, needs_care)
 
 
-def _walk_change(entry_id: Any, change: Any, body: bytes, needs_care: bool) -> Iterator[Found]:
+def _walk_change(entry: dict[str, Any], change: Any, body: bytes, needs_care: bool) -> Iterator[Found]:
+    alone = {name: entry[name] for name in ("id", "time") if name in entry} | {"changes": [change]}
     value = change.get("value") if isinstance(change, dict) else None
     if not isinstance(value, dict):
         reason = "empty_change" if isinstance(change, dict) and value is None else "unexpected_shape"
-        yield _whole(unparsed_bytes(reason, "value", wrap({"id": entry_id, "changes": [change]}, body)))
+        yield _whole(unparsed_bytes(reason, "value", wrap(alone, body)))
         return
-    opened = open_change(entry_id, change, body, needs_care=needs_care)
+    opened = open_change(entry, change, body, needs_care=needs_care)
+    if opened.field in _NOTED:
+        yield _whole(unparsed_bytes("not_needed", opened.field, wrap(alone, body), is_note=True))
+        return
+    if opened.field in _WHOLES and not isinstance(opened.value.get(opened.field), list):
+        yield _read(opened, "", opened.value, _WHOLES[opened.field]), opened.whole
+        return
     is_bare = True
     for name, element, reader in _elements(opened):
         is_bare = False
@@ -115,7 +129,7 @@ def _walk_change(entry_id: Any, change: Any, body: bytes, needs_care: bool) -> I
     if is_bare:
         is_empty = all(name in FRAME or part in ([], None) for name, part in opened.value.items())
         reason = "empty_change" if is_empty else "unhandled_field"
-        yield _whole(unparsed_bytes(reason, opened.field, wrap({"id": entry_id, "changes": [change]}, body)))
+        yield _whole(unparsed_bytes(reason, opened.field, wrap(alone, body)))
 
 
 def _elements(change: Change) -> Iterator[tuple[str, Any, Reader | None]]:
@@ -127,7 +141,8 @@ def _elements(change: Change) -> Iterator[tuple[str, Any, Reader | None]]:
         if isinstance(part, list):
             reader = readers.get(name)
             for element in part:
-                yield name, element, reader
+                for piece in split_history(element) if reader is read_history else (element,):
+                    yield name, piece, reader
         elif name in readers:
             yield name, part, None
 
@@ -169,12 +184,33 @@ _READERS: Final[Mapping[str, Mapping[str, Reader]]] = {
         "message_echoes": read_echo,
     },
     "smb_message_echoes": {"message_echoes": read_echo, "statuses": read_status, "errors": _read_error},
+    "message_echoes": {"message_echoes": read_echo, "statuses": read_status, "errors": _read_error},
     "standby": {
         "messages": read_standby,
         "message_echoes": read_standby_echo,
         "statuses": read_status,
         "errors": _read_error,
     },
+    "history": {"history": read_history, "messages": read_history_media, "errors": _read_error},
+    "calls": {"calls": read_call, "statuses": read_status, "errors": read_call_error},
     "user_preferences": {"user_preferences": read_preference},
+    "user_id_update": {"user_id_update": read_user_id_update},
+    "messaging_handovers": {"messaging_handovers": read_handover_item},
 }
 """What is read, by the change's field and the name of the list; all else is kept as `unhandled_field`."""
+_WHOLES: Final[Mapping[str, Reader]] = {
+    "messaging_handovers": read_handover,
+    **dict.fromkeys(TEMPLATE_FIELDS, read_template_news),
+    **dict.fromkeys(NOTICE_FIELDS, read_notice),
+}
+"""Fields whose value is one item."""
+_NOTED: Final = frozenset(
+    {
+        "smb_app_state_sync",
+        *("group_lifecycle_update", "group_participants_update", "group_settings_update", "group_status_update"),
+        *("automatic_events", "flows", "partner_solutions", "payment_configuration_update", "tracking_events"),
+    }
+)
+"""Fields that are no business of the hub's: the phone app's address book, groups, advertisements, flows. Their bytes
+are noted, and nobody has to look at them.
+"""

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from providers.simulator.meta_nodes import APP_ID
 from tests.support.commands import environment, partyline, run, running
 from tests.support.database import Server
 from tests.support.world import NUMBER, PHONE_NUMBER_ID, World
@@ -59,6 +60,12 @@ def row(output: str, check: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def unfolded(output: str, column: int = 2) -> str:
+    """A column of the table that `check` prints, its folded lines put together."""
+    rows = [line.split("│")[1:-1] for line in output.splitlines() if line.startswith("│")]
+    return " ".join(cells[column].strip() for cells in rows)
+
+
 # serve ---------------------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +109,7 @@ async def test_every_fault_of_the_settings_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_wrong_command_line_is_2() -> None:
-    for words in (["dance"], ["simulate", "--duplicates", "2"], ["demo", "--port", "99999"]):
+    for words in (["dance"], ["simulate", "--duplicates", "2"], ["simulate", "nothing"], ["demo", "--port", "99999"]):
         code, output = await run(*partyline(*words))
         assert code == 2
         assert "Usage:" in output
@@ -134,18 +141,35 @@ async def test_migrate_before_serve(unmigrated: str, tmp_path: Path) -> None:
 
 
 async def test_check_of_a_sound_configuration(database_url: str, tmp_path: Path, hub_world: World) -> None:
-    simulator = hub_world.simulator.url
-    providers = {"meta_access_token": "t", "meta_api_url": simulator, "twilio_api_url": simulator}
-    twilio = {"twilio_account_sid": "AC1", "twilio_auth_token": "t"}
+    """It also asks the providers about the registered senders; what is wrong there does not fail it."""
+    simulator = hub_world.simulator
+    meta = {"meta_app_secrets": simulator.meta_app_secrets[0], "meta_access_token": simulator.meta_access_token}
+    twilio = {
+        "twilio_account_sid": simulator.twilio_account_sid,
+        "twilio_auth_token": simulator.twilio_auth_token,
+        "twilio_api_url": simulator.url,
+    }
+    meta |= {"meta_app_id": APP_ID, "meta_api_url": simulator.url}
+    simulator.meta_api.nodes.fields -= {"standby", "security"}
+    simulator.twilio_api.nodes.number_fields[NUMBER] = {"sms_url": "https://elsewhere.example.com/sms"}
     fresh = tmp_path / "fresh"
-    code, output = await run(*partyline("check"), env=settings(database_url, fresh, **providers, **twilio))
+    code, output = await run(*partyline("check"), env=settings(database_url, fresh, **meta, **twilio))
     assert code == 0, output
     for check in (
         *("settings", "PUBLIC_URL", "ADMIN_KEY", "SECRET_KEYS", "ELIGIBILITY_FILE", "ALLOW_PRIVATE_ENDPOINTS"),
         *("Meta", "Twilio", "DATA_DIR", "database", "migrations", "Meta's API", "Twilio's API", "clock"),
+        "sms +15550002222",
     ):
         assert row(output, check)[0] == "ok", check
     assert "https://hub.example.com/webhooks/meta" in output
+    level, found = row(output, f"whatsapp {NUMBER}")
+    assert (level, found.split()[0]) == ("warn", "fields_missing:")
+    assert "Webhook fields are missing: standby, security" in unfolded(output)
+    assert "subscribe the app to: messages, standby" in unfolded(output, 3)
+    level, found = row(output, f"sms {NUMBER}")
+    assert (level, found.split()[0]) == ("warn", "webhook_elsewhere:")
+    assert "elsewhere.example.com/sms" in unfolded(output)
+    assert "set there: https://hub.example.com/webhooks/twilio" in unfolded(output, 3)
     assert not fresh.exists(), "check makes nothing"
 
 

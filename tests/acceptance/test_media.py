@@ -98,6 +98,13 @@ async def test_e10_a_file_is_uploaded_once_and_sent_often(hub_world: World, data
     assert len(uploads) == 2
     assert sent.body["document"] == {"id": list(uploads)[1], "filename": "new.pdf"}
 
+    # What the provider has forgotten before its time is uploaded anew, too, and the message goes once.
+    await ask(database_url, "update media_upload set expires_at = expires_at - interval '1 hour'")
+    hub_world.simulator.meta_api.extras.media.clear()
+    answer = await send(crm, conversation, "document", {"id": media_id})
+    sent = await customer.hears()
+    assert (sent.hub_id, sent.body["document"]["id"]) == (answer.json["message"]["id"], next(iter(uploads)))
+
     # Another type than the one it was uploaded as, and another's upload.
     answer = await send(crm, conversation, "image", {"id": media_id})
     assert (answer.status, answer.json["code"]) == (422, "media_type_unsupported")
@@ -108,6 +115,7 @@ async def test_e10_a_file_is_uploaded_once_and_sent_often(hub_world: World, data
     await customer.hears()
 
     path.unlink()
+    await ask(database_url, "delete from media_upload")
     lost = await send(crm, conversation, "document", {"id": media_id})
     failed = await ends(crm, lost.json["message"]["id"], "failed")
     assert failed["error"]["code"] == "media_unavailable"
@@ -184,7 +192,7 @@ async def test_e10_twilio_fetches_a_file_at_a_signed_address(hub_world: World, t
 def link(data_dir: Path, name: str, seconds: int) -> str:
     """An address signed with the hub's own key, good for so long."""
     key = (data_dir / "secret_key").read_text().strip()
-    return MediaLinks(PUBLIC, [key]).url(parse_id("med", name), time(), seconds)
+    return MediaLinks(PUBLIC, [key], seconds).url(parse_id("med", name), time())
 
 
 async def test_e10_what_cannot_be_uploaded_leaves_nothing_behind(database_url: str, tmp_path: Path) -> None:

@@ -14,9 +14,8 @@ import aiohttp
 import asyncpg
 import pytest
 
-from hub.actions import record_send
 from hub.app import running
-from hub.domain import rates
+from hub.domain import throttling
 from hub.domain.ids import new_id
 from hub.store import leases, outbox
 from hub.store.pool import Database, Dedicated
@@ -64,7 +63,7 @@ class Frail:
 async def frail(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owners: "Owners"
 ) -> AsyncIterator[Frail]:
-    monkeypatch.setattr(record_send, "SEND_SCHEDULE", (0.05,) * 3)
+    monkeypatch.setattr(throttling, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(sender, "GRACE", 0.0)
     async with AsyncExitStack() as stack:
         url, line = await stack.enter_async_context(line_to(database_url))
@@ -294,7 +293,7 @@ async def test_e8_a_send_that_ends_while_claims_are_looked_through_is_not_sent_a
 @pytest.fixture
 def not_paused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A throttled sender stands still, and these tests let time pass in the database only."""
-    monkeypatch.setattr(rates, "LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(throttling, "LONGEST_PAUSE", 0.0)
 
 
 @pytest.mark.usefixtures("not_paused")

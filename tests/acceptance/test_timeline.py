@@ -255,6 +255,12 @@ SENT = [
 ]
 
 
+def _unsigned(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without what is everybody's own, or changes while a file is fetched."""
+    files = [{"id": file["id"], "mime_type": file["mime_type"]} for file in message.get("media", ())]
+    return {**message, "media": files} if files else message
+
+
 async def test_c1_what_a_customer_sends_is_read_by_all(hub_world: World) -> None:
     services = await hub_world.connected("helpdesk", "crm")
     customer = hub_world.customer(MIA)
@@ -266,8 +272,8 @@ async def test_c1_what_a_customer_sends_is_read_by_all(hub_world: World) -> None
         shown = (await timeline(service, events[0]["conversation"]["id"]))[::-1]
         for event, view, (_, kind, field) in zip(events, shown, SENT, strict=True):
             assert view["type"] == event["message"]["type"] == kind
-            assert view[field] == event["message"][field]
-        views.append(shown)
+            assert _unsigned(view)[field] == _unsigned(event["message"])[field]
+        views.append([_unsigned(view) for view in shown])
     assert views[0] == views[1]
 
 

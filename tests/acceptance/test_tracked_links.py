@@ -10,7 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from hub.actions import record_send, track_links
+from hub.actions import track_links
+from hub.domain import throttling
 from hub.store import outbox
 from hub.store.sent_forms import prune_sent_forms
 from hub.workers import asker
@@ -387,7 +388,7 @@ async def test_without_a_link_host_nothing_is_tracked(hub_world: World, database
 
 
 async def test_e8_what_was_not_taken_goes_again_in_the_same_form(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_send, "SEND_SCHEDULE", (0.05,))
+    monkeypatch.setattr(throttling, "FIRST_PAUSE", 0.05)
     shop.world.simulator.fail_next(Fault.throttled())
     view, sent = await shop.sent(shop.sms, text=X)
     assert [row["token_hash"] for row in await shop.links(view["id"])] == [

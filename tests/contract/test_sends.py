@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from providers import twilio, whatsapp_cloud
-from providers.base import NotTaken, OutboundMessage, OutcomeUnknown, Provider, Refused, SendError, Status
+from providers.base import NotTaken, OutboundMessage, OutcomeUnknown, Provider, Refused, Scope, SendError, Status
 from providers.simulator import Fault, Number, Simulator, StatusPlan
 
 NUMBER = Number("+15550001111", phone_number_id="1001", messaging_service="MG" + "1" * 32)
@@ -69,9 +69,17 @@ async def test_a_text_is_taken_and_sending(simulator: Simulator, connect: Connec
     assert provider.name == recorded.provider == name
     assert sent.provider_id == recorded.provider_id
     assert sent.status == "sending"
+    assert sent.phone == ("+15552223333" if name == "meta" else None)
     assert (recorded.to, recorded.type, recorded.text) == ("+15552223333", "text", "hello, größer 🙂")
     assert recorded.hub_id == "msg_1"
     assert recorded.sender == message(name).sender
+
+
+async def test_the_form_of_a_number_that_meta_knows_is_told(simulator: Simulator, connect: Connect) -> None:
+    simulator.meta_api.wa_ids["+5511999998888"] = "+551199998888"
+    provider = await connect("meta")
+    assert (await provider.send(message("meta", phone="+5511999998888"))).phone == "+551199998888"
+    assert (await provider.send(message("meta", phone=None, user_id="US.1"))).phone is None
 
 
 async def test_meta_gets_digits_and_the_quoted_message(simulator: Simulator, connect: Connect) -> None:
@@ -124,8 +132,24 @@ class Case:
     error: type[SendError]
     code: str
     provider_code: str | None = None
+    scope: Scope | None = None
 
 
+META_SCOPES: list[tuple[int, Scope]] = [
+    (4, "account"),
+    (613, "account"),
+    (80007, "account"),
+    (130429, "sender"),
+    (131048, "sender"),
+    (131056, "pair"),
+]
+TWILIO_SCOPES: list[tuple[int, Scope]] = [
+    (14107, "account"),
+    (20429, "account"),
+    (21611, "sender"),
+    (30022, "sender"),
+    (63018, "sender"),
+]
 CASES = [
     Case("meta", Fault.refused(131047), Refused, "reply_window_closed", "131047"),
     Case("meta", Fault.refused(131026), Refused, "undeliverable", "131026"),
@@ -139,10 +163,10 @@ CASES = [
     Case("meta", Fault.unavailable(), Refused, "provider_unavailable", "131000"),
     Case("meta", Fault.bare(404), Refused, "refused"),
     *(
-        Case("meta", Fault.throttled(code=code, status=400), NotTaken, "throttled", str(code))
-        for code in (4, 80007, 130429, 131048, 131056)
+        Case("meta", Fault.throttled(code=code, status=400), NotTaken, "throttled", str(code), scope)
+        for code, scope in META_SCOPES
     ),
-    Case("meta", Fault.bare(429), NotTaken, "throttled"),
+    Case("meta", Fault.bare(429), NotTaken, "throttled", scope="sender"),
     Case("meta", Fault.bare(502), OutcomeUnknown, "bare_error"),
     Case("meta", Fault.no_message(), OutcomeUnknown, "bad_answer"),
     Case("meta", Fault.html(taken=True), OutcomeUnknown, "bad_answer"),
@@ -155,19 +179,22 @@ CASES = [
     Case("twilio", Fault.refused(99999), Refused, "refused", "99999"),
     Case("twilio", Fault.unavailable(), Refused, "provider_unavailable", "20500"),
     Case("twilio", Fault.bare(404), Refused, "refused"),
-    Case("twilio", Fault.throttled(), NotTaken, "throttled"),
     *(
-        Case("twilio", Fault.throttled(code=code, status=400), NotTaken, "throttled", str(code))
-        for code in (20429, 63018, 14107)
+        Case("twilio", Fault.throttled(code=code, status=status), NotTaken, "throttled", str(code), scope)
+        for status in (400, 429)
+        for code, scope in TWILIO_SCOPES
     ),
-    Case("twilio", Fault.bare(429), NotTaken, "throttled"),
+    Case("twilio", Fault.throttled(code=99999, status=429), NotTaken, "throttled", scope="account"),
+    Case("twilio", Fault.bare(429), NotTaken, "throttled", scope="account"),
     Case("twilio", Fault.bare(502), OutcomeUnknown, "bare_error"),
     Case("twilio", Fault.html(taken=True), OutcomeUnknown, "bad_answer"),
     Case("twilio", Fault.dropped(), OutcomeUnknown, "connection_lost"),
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.fault.kind}-{case.fault.code}-{case.code}")
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case.name}-{case.fault.kind}-{case.fault.status}-{case.fault.code}-{case.code}"
+)
 async def test_each_failure_has_its_meaning_after_one_request(
     simulator: Simulator, connect: Connect, case: Case
 ) -> None:
@@ -178,6 +205,7 @@ async def test_each_failure_has_its_meaning_after_one_request(
     error = caught.value
     assert type(error) is case.error
     assert (error.code, error.provider_code) == (case.code, case.provider_code)
+    assert getattr(error, "scope", None) == (case.scope or ("sender" if case.error is NotTaken else None))
     assert len(simulator.attempts) == 1
     assert len(simulator.sent) == case.fault.taken
 

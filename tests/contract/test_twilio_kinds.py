@@ -264,7 +264,7 @@ async def test_who_opted_out_is_refused_with_twilio_s_code(
     [
         ({"code": 21610, "detail": "The recipient said STOP."}, "opted_out", "21610"),
         ({"code": 21610}, "opted_out", "21610"),
-        ({"code": 20429, "status": 429}, "throttled", None),
+        ({"code": 20429, "status": 429}, "throttled", "20429"),
         ({"code": None}, "refused", None),
     ],
 )
@@ -568,7 +568,7 @@ each_call = pytest.mark.parametrize("name", CALLS)
         (Fault.refused(20404, status=404), Refused, "not_found", "20404"),
         (Fault.unavailable(), Refused, "provider_unavailable", "20500"),
         (Fault.throttled(status=400), NotTaken, "throttled", "20429"),
-        (Fault.throttled(retry_after=7), NotTaken, "throttled", None),
+        (Fault.throttled(retry_after=7), NotTaken, "throttled", "20429"),
         (Fault.bare(403), Refused, "refused", None),
         (Fault.bare(502), OutcomeUnknown, "bare_error", None),
         (Fault.html(), OutcomeUnknown, "bad_answer", None),

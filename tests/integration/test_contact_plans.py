@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
-from hub.store import consents, contact_views, erasing, profile_reach, web_timeline
+from hub.store import consents, contact_views, contacts, erasing, profile_reach, web_timeline
 from tests.support.wire import connected
 
 FILL = """
@@ -39,6 +39,11 @@ async def test_one_contact_s_own_is_found_by_index(database_url: str) -> None:
         (web_timeline.LIST_CONVERSATIONS_SQL, (ONE, [ONE])),
         (contact_views.LIST_PERSON_SQL, (ONE,)),
         (contact_views.LIST_ADDRESSES_SQL, ([ONE],)),
+        (contact_views.LIST_FORMER_SQL, ([ONE],)),
+        (contacts.LIST_PROVED_SQL, ([ONE],)),
+        (contacts.FIND_CHANGED_SQL, (["phone"], ["+49000001234"], FIRST[0])),
+        (contacts.GIVE_UP_SQL, ([ONE], ["phone"], ["+49000001234"], FIRST[0])),
+        (contacts.IS_BARE_SQL, (ONE, ["phone"], ["+49000001234"], FIRST[0])),
         (contact_views.LIST_CONSENTS_SQL, (["phone"], ["+49000001234"])),
         (contact_views.FIND_OWNER_SQL, ("phone", "+49000001234")),
         (contact_views.MAY_SEE_SQL, (UUID(int=1), [ONE])),

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from hub.domain.time_places import END, START, TimePlace
 from hub.store import conversations, overview
 from tests.support.wire import connected
 
@@ -23,6 +24,12 @@ insert into message (id, number_id, channel_id, conversation_id, sequence, direc
 select gen_random_uuid(), 1, lpad('1', 32, '0')::uuid, lpad('1', 32, '0')::uuid, x, 'inbound', 'sms', 'text',
        'customer', '{}', 'twilio'
 from generate_series(1, 1500) x"""
+MANY_TALKS = """
+insert into message (id, number_id, channel_id, conversation_id, sequence, direction, medium, type, origin, content,
+                     provider, provider_time)
+select gen_random_uuid(), 1, lpad('1', 32, '0')::uuid, lpad((1 + x % 100)::text, 32, '0')::uuid, x / 100, 'inbound',
+       'sms', 'text', 'customer', '{}', 'twilio', case when x % 3 > 0 then now() - make_interval(secs => x % 70) end
+from generate_series(0, 4999) x"""
 FIRST, SECOND = UUID(int=1), UUID(int=2)
 
 
@@ -52,3 +59,20 @@ async def test_d3_of_a_long_talk_only_the_end_is_looked_at_for_what_is_newer(dat
         assert (row["count"], row["sequence"]) == (conversations.MOST_NEWER, 1500)
         (row,) = await conversations.list_newer(conn, FIRST, 1490)
         assert (row["count"], row["sequence"]) == (10, 1500)
+
+
+async def test_c3_a_timeline_by_time_is_sorted_within_its_conversation_only(database_url: str) -> None:
+    async with connected(database_url) as conn:
+        await conn.execute(MANY_TALKS)
+        await conn.execute("analyze message")
+        for is_forward, place in ((True, START), (False, END)):
+            found, step = [], place
+            while rows := await conversations.list_by_time(conn, FIRST, step, 7, is_forward=is_forward):
+                found += [TimePlace(row["place_at"], row["sequence"]) for row in rows]
+                step = found[-1]
+            assert len(found) == len(set(found)) == 50
+            assert found == sorted(found, reverse=not is_forward)
+        for sql in (conversations.LIST_BEFORE_TIME_SQL, conversations.LIST_AFTER_TIME_SQL):
+            lines = [row[0] for row in await conn.fetch(f"explain {sql}", FIRST, *END, 50)]
+            assert any("message_timeline" in line for line in lines), lines
+            assert not any("Seq Scan on message" in line for line in lines), lines

@@ -12,7 +12,10 @@ from tests.support.world import world
 pytestmark = pytest.mark.soak
 
 ROUNDS = 200
-NO_LIMITS = {"agent_per_minute": 0, "service_per_minute": 0, "whatsapp_rate": 1000.0, "sms_rate": 1000.0}
+NO_LIMITS = {
+    "agent_per_minute": 0, "service_per_minute": 0, "whatsapp_rate": 1000.0, "sms_rate": 1000.0,
+    "whatsapp_pair_burst": 100_000,
+}  # fmt: skip
 """The rounds follow each other faster than people write."""
 
 

@@ -118,6 +118,8 @@ def settings_for(simulator: Simulator, database_url: str | None, data_dir: Path,
         "twilio_api_url": simulator.url,
         "allow_private_endpoints": "127.0.0.0/8,::1/128",
         "open_metrics": True,
+        "reconcile_interval": 0,
+        "health_interval": 0,
     }
     return Settings(**(values | more))
 

@@ -9,10 +9,10 @@ from hub.domain.errors import Invalid
 from hub.domain.timeline import CLICKS, THE_END, VISITS, decode, encode, mark, merged, unmark
 
 FIRST, SECOND = UUID(int=1), UUID(int=2**127)
-PLACES = [{}, {FIRST: 0}, {FIRST: 7, SECOND: 2**62}, {UUID(int=n): n for n in range(200)}]
+PLACES = [{}, {FIRST: 0}, {FIRST: 7, SECOND: 2**62}, {UUID(int=n): n for n in range(200)}, {FIRST: -12}]
 
 
-@pytest.mark.parametrize("places", PLACES, ids=["none", "one", "two", "many"])
+@pytest.mark.parametrize("places", PLACES, ids=["none", "one", "two", "many", "history"])
 def test_places_are_read_back(places: dict[UUID, int]) -> None:
     assert decode(encode(places)) == places
 

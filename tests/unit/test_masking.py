@@ -402,6 +402,8 @@ def stored(content: dict[str, Any], author: UUID | None, minute: int, status: st
         "error": json.dumps({"code": "§code§", "title": "§what the provider says§", "details": {"href": "§href§"}}),
         "conflict": True,
         "unrouted": False,
+        "reconciled": False,
+        "history": False,
         "raw": json.dumps({"§raw§": "§as it came§"}, ensure_ascii=False),
         "created_at": at(minute),
         "edited_at": None,

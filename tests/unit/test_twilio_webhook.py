@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +14,8 @@ from multidict import MultiDict
 from twilio.request_validator import RequestValidator
 
 from providers.base import Customer, Item, MessageReceived, SenderRef, StatusReported, Unparsed, WebhookRequest
-from providers.twilio.webhook import envelopes, parse, verify
+from providers.twilio import listing
+from providers.twilio.webhook import envelopes, parse, parse_listed, verify
 
 URL = "https://hub.example.net"
 FORM = "application/x-www-form-urlencoded"
@@ -81,7 +83,38 @@ class TestSignature:
         assert not self.check_json(body, "bodySHA256=")
         assert not self.check_json(body, f"bodysha256={digest}")
         assert not self.check_json(body + b" ", f"bodySHA256={digest}")
-        assert not self.check_json(b"\xff", "bodySHA256=" + hashlib.sha256(b"\xff").hexdigest())
+        assert not self.check_json(body, f"bodySHA256={digest.upper()}")
+        assert not self.check_json(body, "bodySHA256=%FF")
+
+    def test_json_that_is_no_utf_8_is_verified_by_its_bytes_and_kept(self) -> None:
+        body = json.dumps(SMS, ensure_ascii=False).encode() + b"\xff"
+        assert self.check_json(body, f"bodySHA256={hashlib.sha256(body).hexdigest()}")
+        (kept,) = parse(request(body, "application/json"))
+        assert isinstance(kept, Unparsed)
+        assert (kept.reason, kept.raw) == ("invalid_json", body)
+
+    @pytest.mark.parametrize(
+        ("public_url", "signed"),
+        [
+            ("https://hub.example", "https://hub.example"),
+            ("https://hub.example/", "https://hub.example"),
+            ("https://hub.example", "https://hub.example:443"),
+            ("https://hub.example:443", "https://hub.example"),
+            ("https://hub.example:8443", "https://hub.example:8443"),
+            ("https://hub.example:8443", "https://hub.example"),
+            ("http://hub.example", "http://hub.example:80"),
+            ("https://proxy.example/hub", "https://proxy.example/hub"),
+            ("https://proxy.example/hub/", "https://proxy.example/hub"),
+        ],
+    )
+    def test_the_url_is_the_configured_one_whatever_a_proxy_makes_of_it(self, public_url: str, signed: str) -> None:
+        """Twilio signs with and without the port; the path behind a prefix is as it arrives here."""
+        path = "/webhooks/twilio?a=b%20c"
+        signature = RequestValidator("t").compute_signature(f"{signed}{path}", MultiDict(SMS))
+        headers = {"x-twilio-signature": signature, "x-forwarded-proto": "http", "x-forwarded-host": "evil.example"}
+        assert verify(form(SMS, path=path, **headers), ["t"], public_url)
+        assert not verify(form(SMS, path="/webhooks/twilio?a=b c", **headers), ["t"], public_url)
+        assert not verify(form(SMS, path=path, **headers), ["t"], "https://other.example")
 
     def test_a_shared_key_counts_only_where_one_is_configured(self) -> None:
         signature = self.sign("shared", "/webhooks/twilio", SMS, "HMAC_SHA256")
@@ -90,6 +123,11 @@ class TestSignature:
         assert verify(whole, ["t"], URL, shared_key="shared")
         assert not verify(whole, ["shared"], URL)
         assert not verify(whole, ["shared"], URL, shared_key="other")
+        body = json.dumps(SMS).encode()
+        path = f"/webhooks/twilio?bodySHA256={hashlib.sha256(body).hexdigest()}"
+        signed = {"x-twilio-signature": self.sign("shared", path, {}, "HMAC_SHA256")} | settings
+        assert verify(request(body, "application/json", path, **signed), ["t"], URL, shared_key="shared")
+        assert not verify(request(body + b" ", "application/json", path, **signed), ["t"], URL, shared_key="shared")
         plain = form(SMS, **{"x-twilio-signature": self.sign("shared", "/webhooks/twilio", SMS)})
         assert not verify(plain, ["t"], URL, shared_key="shared")
         odd = {"x-twilio-webhooks-signature-settings": "key=k,algorithm=HMAC_MD5"}
@@ -484,10 +522,25 @@ NAMES = st.text() | st.sampled_from(
 VALUES = st.text() | st.sampled_from(["1", "whatsapp:+4915100000001", "nan", '{"a":"\\u0000"}', "[" * 600, "\ud800"])
 
 
+def test_what_is_listed_is_read_as_its_webhook_would_have_been() -> None:
+    at = "2026-03-01T23:59:30+00:00"
+    message = form(SMS | {"DateSent": at, "SmsStatus": "received"}, path=listing.PATH)
+    assert parse_listed(message) == [replace(read(SMS), at=1772409570.0, is_reconciled=True)]
+    fields = {"MessageSid": SID, "From": "+4930900000", "To": "+4915100000001", "MessageStatus": "undelivered"}
+    (status,) = parse_listed(form(fields | {"DateSent": at, "ErrorCode": "30003"}, path=listing.PATH))
+    assert status == replace(read(fields | {"ErrorCode": "30003"}), at=1772409570.0)
+    assert status.status == "failed"
+    (no_time,) = parse_listed(form(SMS | {"DateSent": "yesterday"}))
+    assert isinstance(no_time, MessageReceived)
+    assert (no_time.at, no_time.is_reconciled) == (None, True)
+    assert parse_listed(form({"DateSent": at})) == parse(form({"DateSent": at}))
+
+
 @given(st.binary(), st.text() | st.just("application/json"), st.text(), st.text())
 def test_any_bytes(body: bytes, content_type: str, path: str, signature: str) -> None:
     whole = request(body, content_type, path, **{"x-twilio-signature": signature})
     assert_sound(parse(whole))
+    assert_sound(parse_listed(whole))
     assert not verify(whole, ["token"], URL)
 
 
