@@ -114,6 +114,12 @@ class Stage:
             raw = await answer.read()
             return answer.status, orjson.loads(raw) if raw else None
 
+    async def fetch(self, address: str) -> tuple[int, bytes]:
+        """What is at an address of the hub, which nobody outside can reach here: status and body."""
+        path = address.removeprefix(_PUBLIC_URL)
+        async with self._session.get(self.hub.url + path) as answer:
+            return answer.status, await answer.read()
+
     async def until(self, what: str, holds: Callable[[], bool], seconds: float = _PATIENCE) -> None:
         """Wait until it holds; looked at again whenever a service hears something. Raises `NotHeldError`."""
         try:

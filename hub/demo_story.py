@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from hub.demo_links import link_is_forwarded, link_is_tapped
 from hub.demo_moves import ARROW, Lines, ana_answers, await_statuses, bot_says, chat_of, everyone, ms, replies, writes
+from hub.demo_providers import agent_of_meta, photo_is_sent
 from hub.demo_stage import MIA, NUMBER, Heard, Part, Stage, require
 from providers.simulator import Person, meta_webhooks, people
 
@@ -273,4 +274,6 @@ STORY: Final = (
     Step("Helpdesk comes back as a subscriber, and Ana answers", parent_returns),
     Step("Mia taps a tracked link; her visits of the shop are hers", link_is_tapped),
     Step("She forwards it; the friend who opens it stays a stranger", link_is_forwarded),
+    Step("Mia sends a photo; every service can read it", photo_is_sent),
+    Step("Meta's own agent takes over; bots wait until Ana answers", agent_of_meta),
 )
