@@ -404,7 +404,7 @@ class _Parts:
             database,
             connected,
             self._intake,
-            lambda: not self._spool.is_empty,
+            lambda: not self._spool.is_empty_everywhere(),
             interval=settings.reconcile_interval,
             lookback=timedelta(days=settings.reconcile_lookback_days),
         )

@@ -24,14 +24,16 @@ Placed = tuple[Entry, Route, str]
 class Batch:
     """The working state of one transaction over fresh items.
 
-    `targets` are messages by conversation and provider id: what is in the timeline, or will be. `moved` are
-    conversations that have to be written back, `given_back` those that Meta's agent had until now.
+    `found` are threads that were not in memory, `learned` those of them that may be. `targets` are messages by
+    conversation and provider id: what is in the timeline, or will be. `moved` are conversations that have to be written
+    back, `given_back` those that Meta's agent had until now.
     """
 
     conn: Connection
     directory: Directory
     now: datetime
     threads: dict[ThreadKey, Thread] = field(default_factory=dict)
+    found: frozenset[ThreadKey] = frozenset()
     learned: dict[ThreadKey, Thread] = field(default_factory=dict)
     states: dict[UUID, ConversationState] = field(default_factory=dict)
     numbered: dict[UUID, int] = field(default_factory=dict)

@@ -5,7 +5,7 @@ and what was refused under it holds for the new one. News are judged by the prov
 is older than what is known, changes nothing.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -64,11 +64,40 @@ async def change_identities(
 async def find_customer(conn: Connection, item: IdentityChanged, now: datetime) -> Customer:
     """Whose conversation tells of it: the customer with what is new; who has moved on since, as they are now."""
     moved = await contacts.find_changed(conn, match_keys(item.customer) | match_keys(item.now), _time(item, now))
-    if moved is None:
-        return customer_after(item)
-    found = {address.type: address.value for _, address in reversed(await contacts.list_proved(conn, [moved]))}
-    known = {name: found.get(name) for name in ("phone", "user_id", "sender_id")}
-    return replace(Customer(name=item.customer.name), **known) if any(known.values()) else customer_after(item)
+    return (moved and await _as_known(conn, moved, item.customer.name)) or customer_after(item)
+
+
+async def find_moved(conn: Connection, said: Mapping[str, tuple[Customer, datetime]]) -> dict[str, Customer]:
+    """Of those who said something then (by any name), who has had another number or id since: as they are now. It may
+    be somebody else's by now, whose are neither these words nor the answers to them.
+    """
+    keys = {key for customer, _ in said.values() for key in match_keys(customer)}
+    changes = await contacts.list_changed(conn, keys, min((at for _, at in said.values()), default=None))
+    found: dict[str, Customer] = {}
+    known: dict[UUID, Customer | None] = {}
+    for name, (customer, at) in said.items() if changes else ():
+        mine = [change for key in match_keys(customer) for change in changes.get(key, ()) if change[0] > at]
+        if mine:
+            _, contact_id = min(mine)
+            if contact_id not in known:
+                known[contact_id] = await _as_known(conn, contact_id, None)
+            if now := known[contact_id]:
+                found[name] = replace(now, name=customer.name)
+    return found
+
+
+async def _as_known(conn: Connection, contact_id: UUID, name: str | None) -> Customer | None:
+    """A customer with the latest addresses of theirs, or of their profile; None where there are none any more."""
+    theirs = await _list_theirs(conn, contact_id)
+    found = {address.type: address.value for _, address in reversed(theirs)}
+    known = {kind: found.get(kind) for kind in ("phone", "user_id", "sender_id")}
+    return Customer(name=name, **known) if any(known.values()) else None
+
+
+async def _list_theirs(conn: Connection, contact_id: UUID) -> list[tuple[UUID, Address]]:
+    """A contact's addresses, the latest first; those of their profile where they have none of their own (any more)."""
+    own = await contacts.list_proved(conn, [contact_id])
+    return own or await contacts.list_proved(conn, await _list_people(conn, [contact_id]))
 
 
 def _time(item: IdentityChanged, now: datetime) -> datetime:
@@ -112,7 +141,7 @@ async def _new_addresses(conn: Connection, item: IdentityChanged, at: datetime) 
     moved = await contacts.find_changed(conn, match_keys(item.now), at)
     if moved is None:
         return tuple(addresses(item.now))
-    after = await contacts.list_proved(conn, [moved])
+    after = await _list_theirs(conn, moved)
     return tuple(address for _, address in after if address.type in MATCHED_TYPES)
 
 

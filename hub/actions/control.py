@@ -40,12 +40,14 @@ async def catch_up(conn: Connection, states: Collection[ConversationState]) -> N
             state.control_at = at
 
 
-def note_control(state: ConversationState, holder: Holder, at: datetime | None, now: datetime) -> bool:
-    """Note in a locked conversation who holds it, by news of the provider's time `at`; True where the hands changed.
-    The state has to be saved: that raises its generation.
+def note_control(
+    state: ConversationState, holder: Holder, at: datetime | None, now: datetime, *, is_inferred: bool = False
+) -> bool:
+    """Note in a locked conversation who holds it, by news of the provider's time `at`, or by what somebody wrote
+    (`is_inferred`); True where the hands changed. The state has to be saved: that raises its generation.
     """
     before = Control(state.held_by, state.held_since, state.control_at)
-    after = heard(before, holder, at, now)
+    after = heard(before, holder, at, now, is_inferred=is_inferred)
     state.held_by, state.held_since, state.control_at = after.held_by, after.since, after.at
     return after.held_by != before.held_by
 
@@ -89,23 +91,34 @@ def handover_drafts(
     return Handover(entry, event)
 
 
-async def take_control(
-    conn: Connection, state: ConversationState, of: Contact, sent: Mapping[str, Any], now: datetime
-) -> list[EventDraft]:
-    """The provider has just taken the message `sent`: by an agent's, a conversation that Meta's agent held is ours."""
+def taken_back(
+    state: ConversationState, of: Contact, sent: Mapping[str, Any], at: datetime, now: datetime
+) -> Handover | None:
+    """The provider has taken the message `sent`, which was handed to it at this time: by an agent's, a conversation
+    that Meta's agent held is ours. The entry is to be stored, then what waited is to be released.
+    """
     is_taken = state.held_by is not None and policy.takes_control(sent["origin"], sent["type"])
-    if not is_taken or not note_control(state, "hub", now, now):
-        return []
+    if not is_taken or not note_control(state, "hub", at, now):
+        return None
     by = describe.author(sent["author_service_id"], sent["author_name"])
     content = {"handover": {"by": by, "message_id": public_id("msg", sent["id"])}}
-    done = handover_drafts(state, of, now, provider=sent["provider"], content=content, reason="reply")
+    return handover_drafts(state, of, now, provider=sent["provider"], content=content, reason="reply")
+
+
+async def take_control(
+    conn: Connection, state: ConversationState, of: Contact, sent: Mapping[str, Any], at: datetime, now: datetime
+) -> list[EventDraft]:
+    """The same, and all of it is done; gives the event."""
+    done = taken_back(state, of, sent, at, now)
+    if done is None:
+        return []
     await messages.add_messages(conn, [done.entry])
     await release(conn, [state.id])
     return [done.event]
 
 
 async def release(conn: Connection, conversation_ids: Collection[UUID]) -> None:
-    """Conversations are ours again: what waited is due, in the order it was accepted, and is judged again when it is
+    """Conversations are ours again: what waited is queued, in the order it was accepted, and is judged again when it is
     claimed.
     """
     if conversation_ids:

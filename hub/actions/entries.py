@@ -39,6 +39,7 @@ class Entries:
         self._unnamed: dict[UUID, UUID] = {}
         self._edits: list[Edit] = []
         self._deleted: list[UUID] = []
+        self._replaced: list[UUID] = []
 
     async def open(self, entries: Sequence[Placed]) -> None:
         """Whatever else these need to know; most need nothing. History is taken in here."""
@@ -61,9 +62,9 @@ class Entries:
             self._unnamed = await messages.find_unnamed_authors(self._batch.conn, self._batch.states)
 
     def _told(self, entries: Sequence[Placed]) -> Iterable[tuple[str, str, UUID, UUID]]:
-        """What may be in the timeline under another key: history, and what was sent past the hub."""
+        """What may be in the timeline under another key: as history, or sent past the hub."""
         for item, route, provider in entries:
-            if isinstance(item, MessageReceived) and item.provider_id and (item.is_history or is_ours(item)):
+            if isinstance(item, MessageReceived) and item.provider_id:
                 for channel in route.channels:
                     state = self._batch.states[self._batch.thread(item, route, channel).conversation.id]
                     yield provider, item.provider_id, state.channel_id, state.id
@@ -100,6 +101,9 @@ class Entries:
         place = state.id, item.provider_id or ""
         if is_sent and (place in self._stored or place in batch.targets):
             return None  # it is there already: from the history, or because the hub itself sent it
+        known = self._stored.get(place)
+        if known and known["history"]:
+            self._replaced.append(known["id"])  # its own webhook was late: from now on it is what was said just now
         if not is_sent and item.opens_window:
             self._note_address(item.customer, state)
         draft = MessageDraft(
@@ -150,7 +154,9 @@ class Entries:
         data = describe.conversation_data(state, thread.contact)
         about = {"id": public_id("msg", target["id"]) if target else None, "provider_id": item.target_id}
         if isinstance(item, ReactionChanged):
-            data["reaction"] = {"emoji": item.emoji, "message": about, "provider_time": provider_time(item.at)}
+            data["reaction"] = {
+                "emoji": item.emoji, "origin": item.origin, "message": about, "provider_time": provider_time(item.at),
+            }  # fmt: skip
         else:
             data["message"] = about | _changed_message(item, state, target) | content
         # What the phone app makes of a service's message is still that service's content (C1).
@@ -199,6 +205,7 @@ class Entries:
     async def save(self) -> None:
         """Write what was said, and what was changed of it."""
         batch = self._batch
+        await messages.remove(batch.conn, self._replaced)
         await messages.add_messages(batch.conn, batch.stored)
         await messages.set_contents(batch.conn, self._edits, batch.now)
         await messages.set_deleted(batch.conn, self._deleted, batch.now)
@@ -216,8 +223,9 @@ def is_filling_in(item: Heard, batch: Batch, route: Route) -> bool:
 def _changed_message(
     item: MessageEdited | MessageDeleted, state: ConversationState, target: Mapping[str, Any] | None
 ) -> dict[str, Any]:
+    direction = "outbound" if item.origin == "echo" else "inbound"
     return {
-        "direction": "inbound",
+        "direction": target["direction"] if target and item.origin == "external" else direction,
         "medium": state.medium,
         "type": target["type"] if target else None,
         "origin": item.origin,

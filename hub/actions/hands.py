@@ -47,7 +47,7 @@ class Hands:
             return
         at = provider_time(item.at)
         batch.moved.add(state.id)
-        if not control.note_control(state, news.holder, at, batch.now):
+        if not control.note_control(state, news.holder, at, batch.now, is_inferred=news.content is None):
             return
         made = control.handover_drafts(
             state, thread.contact, batch.now, provider=provider, at=at, content=news.content, reason=news.reason,

@@ -2,7 +2,7 @@
 in the order it came (rule E5). Most batches say nothing, and cost nothing here.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -34,6 +34,7 @@ class Hearing:
         self._fresh = fresh
         self._wishes = {item.key: wish for item, _, provider in fresh if (wish := wish_of(item, provider))}
         self._subjects: dict[str, list[Subject]] = {}
+        self._of_person: dict[UUID, list[ConversationState]] = {}
         self._book = ConsentBook({})
 
     def add(self, key: str, wish: Wish | None) -> None:
@@ -95,12 +96,11 @@ class Hearing:
                 contact = people[state.contact_id]
                 self._subjects[item.key] = [subject_of(state.medium, [state.reply_to, *contact.addresses], contact)]
         spoken = [subject for subjects in self._subjects.values() for subject in subjects]
+        for state in states.values() if spoken else ():
+            self._of_person.setdefault(state.contact_id, []).append(state)
         self._book = await ConsentBook.open(self._conn, spoken)
 
-    def take(
-        self, item: Heard, route: Route, states: Iterable[ConversationState],
-        now: datetime, message_id: UUID | None = None,
-    ) -> list[EventDraft]:  # fmt: skip
+    def take(self, item: Heard, route: Route, now: datetime, message_id: UUID | None = None) -> list[EventDraft]:
         """Note what this item says, if anything; gives the events."""
         subjects = self._subjects.get(item.key)
         if not subjects:
@@ -108,7 +108,12 @@ class Hearing:
         wish, said_at = self._wishes[item.key], provider_time(item.at)
         said = Said(wish, route.number_id, route.e164, now, message_id=message_id, said_at=said_at)
         places = [Place(route.number_id, route.e164, channel.id) for channel in route.channels]
-        return [draft for subject in subjects for draft in self._book.take(subject, said, states, places)]
+        return [
+            draft for subject in subjects for draft in self._book.take(subject, said, self._states(subject), places)
+        ]
+
+    def _states(self, subject: Subject) -> Sequence[ConversationState]:
+        return self._of_person.get(subject.contact.id, ()) if subject.contact else ()
 
     async def save(self) -> None:
         """Write it."""

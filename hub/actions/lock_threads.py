@@ -30,8 +30,11 @@ async def find_threads(batch: Batch, entries: Sequence[Placed]) -> None:
             else:
                 batch.threads[key] = thread
     if missing:
-        batch.learned = await resolve(batch.conn, list(missing.values()), quiet)
-        batch.threads |= batch.learned
+        found = await resolve(batch.conn, list(missing.values()), quiet)
+        batch.threads |= found
+        batch.found = frozenset(found)
+        # Whose history is told may have written meanwhile, in webhooks that are late: theirs are looked at closely.
+        batch.learned = {key: thread for key, thread in found.items() if key[2] not in quiet}
 
 
 async def lock_threads(batch: Batch, entries: Sequence[Placed], others: Collection[UUID]) -> None:

@@ -6,14 +6,14 @@ quarantined and harms nobody else.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from hub.actions import control
 from hub.actions.account_news import find_places, take_news
-from hub.actions.arrivals import Accepted, AccountNews, Arrival, Entry, News, sort_out
-from hub.actions.batch import Batch, is_ours
-from hub.actions.change_identity import change_identities, find_customer
+from hub.actions.arrivals import Accepted, AccountNews, Arrival, Entry, News, Routed, sort_out
+from hub.actions.batch import Batch, is_ours, provider_time
+from hub.actions.change_identity import change_identities, find_customer, find_moved
 from hub.actions.entries import Entries, is_filling_in
 from hub.actions.hearing import Hearing
 from hub.actions.lock_threads import find_threads, lock_threads
@@ -23,10 +23,11 @@ from hub.actions.take_reports import Reports, unpark
 from hub.domain.events import Event
 from hub.store import conversations, event_log, inbound, routes
 from hub.store.inbound import Quarantined, key_digest
-from hub.store.pool import Connection
+from hub.store.pool import Connection, TryAgain
 from hub.store.routes import Roster, Route
 from providers.base import (
     ControlChanged,
+    Customer,
     IdentityChanged,
     MessageReceived,
     PreferenceChanged,
@@ -48,6 +49,15 @@ class Received:
     fresh: int = 0
     duplicates: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
+
+    def add(self, later: "Received") -> None:
+        """What became of the part after this one, too."""
+        self.events += later.events
+        self.learned |= later.learned
+        self.roster = later.roster
+        self.fresh += later.fresh
+        self.duplicates += later.duplicates
+        self.quarantined += later.quarantined
 
 
 async def receive(conn: Connection, directory: Directory, arrivals: Sequence[Arrival], now: datetime) -> Received:
@@ -80,13 +90,16 @@ async def _find_roster(conn: Connection, arrivals: Sequence[Arrival]) -> Roster:
 async def _drop_known(
     conn: Connection, accepted: Sequence[Accepted], news: Sequence[AccountNews], result: Received
 ) -> tuple[list[Accepted], list[AccountNews]]:
-    """What was never taken in before, once each, in order (B4)."""
+    """What was never taken in before, once each, in order (B4). That a message was told as history keeps nobody from
+    hearing of it when its own webhook comes late; what is in the timeline is not taken in as history again.
+    """
+    live = {item.key for item, _, _ in accepted if not _is_old(item)}
     first: dict[bytes, Accepted] = {}
     for entry in accepted:
-        key = key_digest(entry[0].key)
-        if key in first and _is_old(first[key]) and not _is_old(entry):
-            del first[key]  # said just now: it is more than history
-        first.setdefault(key, entry)
+        item = entry[0]
+        if _is_old(item) and item.key in live:
+            continue  # said just now: it is more than history
+        first.setdefault(key_digest(f"history:{item.key}" if _is_old(item) else item.key), entry)
     told = {key_digest(item.key): (item, places) for item, places in reversed(news)}
     new = await inbound.add_keys(conn, [*first, *told])
     result.fresh = len(new)
@@ -97,15 +110,19 @@ async def _drop_known(
     )
 
 
-def _is_old(entry: Accepted) -> bool:
-    return isinstance(entry[0], MessageReceived) and entry[0].is_history
+def _is_old(item: Routed) -> bool:
+    return isinstance(item, MessageReceived) and item.is_history
 
 
 async def _take(batch: Batch, fresh: Sequence[Accepted], news: Sequence[AccountNews], result: Received) -> None:
     """Do all of it, and write it. The order of these steps is the order of locks."""
     reports = Reports(batch.conn, [(item, p) for item, _, p in fresh if isinstance(item, StatusReported)])
     wishes = await reports.find(_sent(fresh), batch.now)
-    items = await _change_identities(batch, fresh)
+    items, said = await _change_identities(batch, fresh)
+    moved = await find_moved(batch.conn, said)
+    items = [
+        (replace(item, customer=moved[item.key]) if item.key in moved else item, route, p) for item, route, p in items
+    ]
     placed = [(item, route, p) for item, route, p in items if not isinstance(item, StatusReported | PreferenceChanged)]
     heard = [(item, route, p) for item, route, p in items if not isinstance(item, ControlChanged)]
     hearing, entries = Hearing(batch.conn, heard), Entries(batch)
@@ -113,6 +130,8 @@ async def _take(batch: Batch, fresh: Sequence[Accepted], news: Sequence[AccountN
         hearing.add(key, wish)
     await hearing.lock(reports.found)
     await find_threads(batch, placed)
+    if batch.found and await find_moved(batch.conn, said) != moved:
+        raise TryAgain("a customer of this batch has another number or id just now")
     spoken = {conversation_id for targets in reports.found.values() for _, conversation_id in targets}
     spoken |= await hearing.find_conversations(batch.threads, reports.found)
     await lock_threads(batch, placed, spoken)
@@ -143,7 +162,7 @@ def _take_items(
         elif not isinstance(item, PreferenceChanged):
             message_id = entries.take(item, route, provider)
         if not isinstance(item, ControlChanged) and not is_filling_in(item, batch, route):
-            batch.drafts += hearing.take(item, route, batch.states.values(), batch.now, message_id)
+            batch.drafts += hearing.take(item, route, batch.now, message_id)
 
 
 def _sent(fresh: Sequence[Accepted]) -> Iterable[str]:
@@ -153,15 +172,25 @@ def _sent(fresh: Sequence[Accepted]) -> Iterable[str]:
             yield item.provider_id
 
 
-async def _change_identities(batch: Batch, fresh: Sequence[Accepted]) -> list[_Fresh]:
-    """That a customer has another number or id holds from here on, and is an entry of their timeline."""
+async def _change_identities(
+    batch: Batch, fresh: Sequence[Accepted]
+) -> tuple[list[_Fresh], dict[str, tuple[Customer, datetime]]]:
+    """That a customer has another number or id holds from here on, and is an entry of their timeline. Gives, too, who
+    said what else when: who did before such a change, though it comes now, is who they were then.
+    """
     changes = [(item, route) for item, route, _ in fresh if isinstance(item, IdentityChanged)]
     if changes:
         batch.drafts += await change_identities(batch.conn, changes, batch.now)
-    return [
+    items = [
         (await _as_entry(batch, item) if isinstance(item, IdentityChanged) else item, route, provider)
         for item, route, provider in fresh
     ]
+    return items, {item.key: (item.customer, at) for item, route, _ in items if (at := _said_at(item, route))}
+
+
+def _said_at(item: _Item, route: Route) -> datetime | None:
+    """When a customer of WhatsApp, where numbers and ids change, said or did something."""
+    return None if isinstance(item, StatusReported) or route.medium != "whatsapp" else provider_time(item.at)
 
 
 async def _as_entry(batch: Batch, item: IdentityChanged) -> MessageReceived:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from hub.actions.arrivals import Arrival
 from hub.store import reconciliations
@@ -16,6 +16,8 @@ Outcome = Literal["done", "waiting", "not_configured", "provider_unavailable", "
 
 
 _Talk = MessageReceived | StatusReported
+_WHOLE_SECOND: Final = 1.0
+"""Providers count no finer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Round:
 async def find_missing(conn: Connection, arrivals: Sequence[Arrival]) -> list[Arrival]:
     """Those that are about senders registered here and were not taken in before, in their order.
 
-    An account may serve more than this hub: what its list says of other numbers is none of ours. What cannot be read is
-    kept, once.
+    An account may serve more than this hub: what its list says of other numbers is none of ours, nor is what customers
+    wrote before their number was registered here. What cannot be read is kept, once.
     """
     items = [a.item for a in arrivals]
     routes = await find_routes(conn, {item.sender for item in items if isinstance(item, _Talk)})
@@ -49,7 +51,10 @@ async def find_missing(conn: Connection, arrivals: Sequence[Arrival]) -> list[Ar
 def _is_ours(item: Item, routes: Mapping[SenderRef, Route]) -> bool:
     if isinstance(item, Unparsed):
         return not item.is_note
-    return isinstance(item, _Talk) and item.sender in routes
+    route = routes.get(item.sender) if isinstance(item, _Talk) else None
+    if route is None or route.since is None or not isinstance(item, MessageReceived):
+        return route is not None
+    return item.at is None or item.at >= route.since.timestamp() - _WHOLE_SECOND
 
 
 def _mark(item: Item) -> bytes:

@@ -42,11 +42,13 @@ class From:
 async def record_send(
     conn: Connection, message_id: UUID, conversation_id: UUID, outcome: Outcome, attempts: int, now: datetime, *,
     is_repeat: bool = False, sent_to: str | None = None, sender: From | None = None,
+    answered_at: datetime | None = None,
 ) -> list[Event]:  # fmt: skip
     """Record the outcome of one send and settle its place in the queue; statuses that came early are applied.
 
     With `is_repeat` an earlier call with the same outcome may have been committed. `sent_to` is the form of the
-    customer's number that the outcome is about, `sender` whose health it may tell of.
+    customer's number that the outcome is about, `sender` whose health it may tell of, `answered_at` when the provider
+    told it, which may be long ago by now.
     """
     early: list[Report] = []
     if isinstance(outcome, Sent):
@@ -64,7 +66,7 @@ async def record_send(
     drafts = [draft for draft in taken if draft]
     await book.save(conn)
     if isinstance(outcome, Sent):
-        drafts += await take_control(conn, state, contact, book.row(message_id), now)
+        drafts += await take_control(conn, state, contact, book.row(message_id), answered_at or now, now)
     if wish:
         drafts += await note_wish(conn, wish, message_id, states, state, contact, now)
     _note_form(state, outcome, sent_to)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -15,6 +15,8 @@ from hub.store import messages, sent_forms
 from hub.store.contacts import Contact
 from hub.store.conversations import ConversationState
 from hub.store.pool import Connection, Record
+
+_TAKEN: Final = frozenset({"sent", "delivered", "read"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,15 @@ class StatusBook:
     def row(self, message_id: UUID) -> Mapping[str, Any]:
         """A message as the reports so far have left it."""
         return self._entries[message_id].row
+
+    def handed_over_at(self, message_id: UUID) -> datetime | None:
+        """When a message of which nothing was known is taken for handed over, now that the provider turns out to have
+        it: when it was last claimed. None where it is not known to have it, or was before.
+        """
+        entry = self._entries[message_id]
+        if not entry.was_open or entry.row["status"] not in _TAKEN:
+            return None
+        return max((h["at"] for h in entry.history if h["status"] == "sending"), default=None)
 
     def take(
         self, message_id: UUID, report: Report, state: ConversationState, contact: Contact, *, is_told: bool = True

@@ -116,6 +116,8 @@ async def _resolve_contacts(
         owners = await contacts.find_owners(conn, wanted)
         if await identity_locks.lock_contacts(conn, owners.values()) != set(owners.values()):
             continue  # somebody was erased meanwhile, and comes back as somebody new
+        if owners and await contacts.find_owners(conn, wanted) != owners:
+            continue  # somebody has another number meanwhile, and this one may be a stranger's
         plan = _assign(customers, owners, quiet)
         if await _store(conn, plan):
             found = await contacts.list_contacts(conn, set(plan.chosen.values()))

@@ -62,7 +62,7 @@ async def note_reported(
         for error in () if is_old else item.errors:
             news = rules.news_of_refusal(error["code"], error["provider_code"], None)
             if news:
-                found[sender_id] = News("send", {**found.get(sender_id, news).raises, **news.raises})
+                found[sender_id] = News("report", {**found.get(sender_id, news).raises, **news.raises})
     return [draft for sender_id in sorted(found) for draft in await take_news(conn, sender_id, found[sender_id], now)]
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from hub.actions.claim import outbound
+from hub.actions.control import take_control
 from hub.actions.report_status import Report, StatusBook, unparked
 from hub.actions.told_by_refusal import find_wish, lock_concerned, note_wish
 from hub.domain.events import Event
@@ -89,6 +90,8 @@ async def _take(
     await book.save(conn)
     if wish:
         drafts += await note_wish(conn, wish, message_id, states, state, contact, now)
+    if at := book.handed_over_at(message_id):
+        drafts += await take_control(conn, state, contact, book.row(message_id), at, now)
     await outbox.finish(conn, message_id)  # it was taken, so what follows in its conversation may go
     await conversations.save(conn, list(states.values()))
     return await event_log.append(conn, drafts)

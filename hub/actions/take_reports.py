@@ -9,12 +9,14 @@ import orjson
 
 from hub.actions.batch import Batch, provider_time
 from hub.actions.consent_book import Wish, wish_in
+from hub.actions.control import taken_back
 from hub.actions.hearing import Targets
 from hub.actions.report_status import Report, StatusBook, unparked
 from hub.domain.errors import NotFound
 from hub.domain.ids import parse_id
 from hub.store import contacts, inbound, messages
 from hub.store.contacts import Contact
+from hub.store.conversations import ConversationState
 from hub.store.messages import MessageDraft
 from hub.store.pool import Connection, Record
 from providers.base import StatusReported
@@ -99,7 +101,17 @@ class Reports:
             for report in (_report(item, batch.now), *(unparked(row, batch.now) for row in parked)):
                 draft = self._book.take(message_id, report, state, self.contacts[state.contact_id])
                 batch.drafts += [draft] if draft else []
+            self._take_control(message_id, batch, state)
         return message_id
+
+    def _take_control(self, message_id: UUID, batch: Batch, state: ConversationState) -> None:
+        """A reply of which nothing was known until now makes its conversation ours, as one known at once does."""
+        at = self._book.handed_over_at(message_id) if state.held_by else None
+        done = at and taken_back(state, self.contacts[state.contact_id], self._book.row(message_id), at, batch.now)
+        if done:
+            batch.store(done.entry)
+            batch.drafts.append(done.event)
+            batch.given_back.add(state.id)
 
     async def save(self) -> None:
         """Write what changed, and park what is about no message we know."""

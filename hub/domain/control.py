@@ -18,12 +18,17 @@ class Control:
     at: datetime | None = None
 
 
-def heard(control: Control, holder: Holder, at: datetime | None, now: datetime) -> Control:
+def heard(
+    control: Control, holder: Holder, at: datetime | None, now: datetime, *, is_inferred: bool = False
+) -> Control:
     """What holds after news of the provider's time `at`: the later news win, those of one second (providers count no
     finer) as they come, older ones change nothing. News without a time, or from the future, are of now.
+
+    That it is ours `is_inferred` where the customer merely wrote to us: what they wrote in the second in which it was
+    handed over they wrote before, whichever comes first.
     """
     time = min(at, now) if at else now
-    if control.at is not None and time < control.at:
+    if control.at is not None and (time < control.at or (is_inferred and holder == "hub" and time == control.at)):
         return control
     held_by = None if holder == "hub" else holder
     if held_by == control.held_by:

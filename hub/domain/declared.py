@@ -7,7 +7,7 @@ from typing import Final
 
 import phonenumbers
 
-from hub.domain.addresses import Address, is_e164
+from hub.domain.addresses import Address, is_e164, phone_key
 from hub.domain.errors import Fault, Invalid
 
 PHONE_MEDIA: Final = ("sms", "whatsapp")
@@ -32,8 +32,14 @@ def parse_phone(text: str, region: str | None) -> Address | None:
     except phonenumbers.NumberParseException:
         return None
     e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    is_whole = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
+    # A form that is dialled no more may be the one that a customer is reported with.
+    is_whole = any(map(_is_possible, (e164, phone_key(e164))))
     return Address("phone", e164) if is_whole and not number.extension and is_e164(e164) else None
+
+
+def _is_possible(e164: str) -> bool:
+    number = phonenumbers.parse(e164)
+    return phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
 
 
 def parse_email(text: str) -> Address | None:

@@ -14,13 +14,12 @@ from uuid import UUID
 from hub.domain.backoff import HOUR, MINUTE
 from hub.domain.ids import public_id
 from hub.domain.media_links import PREFIX
-from hub.domain.mime_types import UNKNOWN, bare_mime_type, safe_name
+from hub.domain.mime_types import UNKNOWN, bare_mime_type, safe_name, well_formed
 
 _HEX: Final = re.compile("[0-9a-f]{64}")
 _HASH_SIZE: Final = 32
 _SOURCE: Final = frozenset({"id", "url"})
 """Where the provider keeps a file is nobody's affair but the hub's: its address may carry a key."""
-_MAX_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def _found(key: str, place: int, entry: Mapping[str, Any], at: datetime) -> Foun
         _id(key, place, at),
         _text(entry.get("id")),
         _text(entry.get("url")),
-        bare_mime_type(_text(entry.get("mime_type")) or "")[:_MAX_TEXT] or UNKNOWN,
+        well_formed(bare_mime_type(_text(entry.get("mime_type")) or "")) or UNKNOWN,
         safe_name(_text(entry.get("filename")) or ""),
         read_sha256(entry.get("sha256")),
     )

@@ -7,6 +7,8 @@ from typing import Final
 
 UNKNOWN: Final = "application/octet-stream"
 _MAX_NAME: Final = 240
+_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}", re.ASCII)
+"""RFC 6838, 4.2."""
 _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\"\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 """Also what turns the direction of writing, and so hides a name's ending."""
 
@@ -14,6 +16,11 @@ _UNSAFE: Final = re.compile(r'[\x00-\x1f\x7f-\x9f/\\"\u200e\u200f\u202a-\u202e\u
 def bare_mime_type(text: str) -> str:
     """A media type in lower case and without its parameters."""
     return text.partition(";")[0].strip().lower()
+
+
+def well_formed(mime_type: str) -> str:
+    """A bare media type that may stand in a header, else nothing."""
+    return mime_type if _TYPE.fullmatch(mime_type) else ""
 
 
 def safe_name(name: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 State = Literal["ok", "degraded", "down"]
-Source = Literal["webhook", "send", "check", "silence"]
+Source = Literal["webhook", "send", "report", "check", "silence"]
 
 DOWN: Final = frozenset(
     {"token_revoked", "permission_missing", "account_restricted", "sender_not_registered", "payment_required"}
@@ -20,6 +20,10 @@ CODES: Final = (
 """Every problem the hub itself knows; a provider's notice may bring others."""
 CALM: Final = timedelta(minutes=5)
 """How long after the last throttling a success is a sign that it is over."""
+STANDING: Final = timedelta(minutes=30)
+"""How long a success disproves nothing of what a check or a status found last: providers take messages that they refuse
+afterwards, and answers to customers where they take nothing else.
+"""
 FADING: Final = {
     "throttled": timedelta(minutes=10),
     "security_alert": timedelta(days=7),
@@ -53,8 +57,11 @@ _OPERATORS: Final = {
     "fields_missing": "Not all that the provider can tell comes to this hub: its operator sees what is missing.",
     "webhook_elsewhere": "The provider's webhooks go elsewhere, not to this hub: its operator sees where.",
     "unreachable": "The provider does not answer the hub's questions: its operator sees why.",
+    "permission_missing": "The hub's credentials lack a permission: its operator sees which.",
+    "security_alert": "The provider warns of the account's security: the operator of the hub sees of what.",
+    "two_step_pin_off": "A safeguard of the number is off: the operator of the hub sees which.",
 }
-"""What services see of problems whose details name accounts and addresses."""
+"""What services see of problems whose details are for nobody else: accounts, addresses, credentials, safeguards."""
 _SENTENCES: Final = {
     "token_revoked": "The provider takes the credentials no more: make new ones and configure them.",
     "permission_missing": "The credentials may not send with this sender: give their owner the permission to.",
@@ -151,9 +158,15 @@ def news_of_refusal(code: str, provider_code: str | None, scope: str | None) -> 
 
 def news_of_success(health: Health, now: datetime) -> News:
     """What a message that the provider took disproves."""
-    throttled = health.problems.get("throttled")
-    is_calm = throttled is None or now - throttled.seen >= CALM
-    return News("send", clears=_DISPROVED if is_calm else _DISPROVED - {"throttled"})
+    stands = {code for code, problem in health.problems.items() if now - problem.seen < _stands(code, problem)}
+    return News("send", clears=_DISPROVED - stands)
+
+
+def _stands(code: str, problem: Problem) -> timedelta:
+    """How long a success is no sign that it is over."""
+    if problem.source in ("check", "report"):
+        return STANDING
+    return CALM if code == "throttled" else timedelta(0)
 
 
 def news_of_check(

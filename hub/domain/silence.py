@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from statistics import median_low
 from typing import Final
 
 HOUR: Final = timedelta(hours=1)
@@ -58,14 +59,15 @@ def inbound_silent(traffic: Traffic, last: datetime, lately: int) -> str | None:
 
 
 def usual_in(traffic: Traffic, hour: datetime) -> float | None:
-    """How many usually come in such an hour: as on the same day of the week, the mean of two weeks or more; else as on
-    the quietest of three days or more. None: not known yet.
+    """How many usually come in such an hour: as on the same day of the week, of two weeks the quieter, of three the
+    middle one (the answers to one campaign are not usual); else as on the quietest of three days or more. None: not
+    known yet.
     """
     past = {days: came for days in range(1, KEPT.days + 1) if (came := traffic.get(hour - days * timedelta(days=1)))
             is not None}  # fmt: skip
     alike = [came for days, came in past.items() if days % 7 == 0]
     if len(alike) >= _SAME_WEEKDAY:
-        return sum(alike) / len(alike)
+        return float(median_low(alike))
     return float(min(past.values())) if len(past) >= _ANY_DAY else None
 
 

@@ -224,6 +224,25 @@ async def find_changed(conn: Connection, keys: Collection[MatchKey], at: datetim
     return found
 
 
+LIST_CHANGED_SQL = """
+select w.type, w.match_key, a.removed_at, a.contact_id from unnest($1::text[], $2::text[]) as w (type, match_key)
+cross join lateral (
+    select a.contact_id, a.removed_at from contact_address a
+    where a.type = w.type and a.match_key = w.match_key and a.removed_reason = 'changed' and a.removed_at > $3
+    offset 0) a"""
+
+
+async def list_changed(
+    conn: Connection, keys: Collection[MatchKey], after: datetime | None
+) -> dict[MatchKey, list[tuple[datetime, UUID]]]:
+    """When each of these addresses was changed for another after that time, and by whom."""
+    found: dict[MatchKey, list[tuple[datetime, UUID]]] = {}
+    if keys and after:
+        for row in await conn.fetch(LIST_CHANGED_SQL, *map(list, zip(*keys, strict=True)), after):
+            found.setdefault((row["type"], row["match_key"]), []).append((row["removed_at"], row["contact_id"]))
+    return found
+
+
 # Made since that time, and known by these addresses alone: nobody has said anything else of it. The id that goes with
 # a number is not always told.
 IS_BARE_SQL = """

@@ -44,11 +44,18 @@ class ConversationRef:
     """`external`: Meta's own agent holds it."""
 
 
+# Whoever holds a conversation holds it for all channels of its number, those that come to it later included.
 ADD_CONVERSATIONS_SQL = """
-insert into conversation (id, number_id, channel_id, medium, contact_id, reply_to_type, reply_to_value)
-select * from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[])
+insert into conversation (id, number_id, channel_id, medium, contact_id, reply_to_type, reply_to_value,
+                          held_by, held_since, control_at)
+select c.*, h.held_by, h.held_since, h.control_at
+from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[])
     as c (id, number_id, channel_id, medium, contact_id, reply_to_type, reply_to_value)
-order by channel_id, medium, contact_id
+left join lateral (
+    select o.held_by, o.held_since, o.control_at from conversation o
+    where (o.contact_id, o.number_id, o.medium) = (c.contact_id, c.number_id, c.medium)
+    order by o.control_at desc nulls last limit 1) h on true
+order by c.channel_id, c.medium, c.contact_id
 on conflict (channel_id, medium, contact_id) do nothing"""
 FIND_CONVERSATIONS_SQL = """
 select c.id, c.channel_id, c.medium, c.contact_id, c.generation, c.reply_to_type, c.reply_to_value, c.held_by

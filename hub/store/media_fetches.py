@@ -56,13 +56,15 @@ CLAIM_SQL = """
 with due as (
     select media_id from media_fetch where next_at <= now() order by next_at limit $1 for update skip locked
 ), taken as (
-    update media_fetch f set next_at = now() + make_interval(secs => $2), attempts = attempts + 1
+    update media_fetch f set next_at = now() + make_interval(secs => $2), attempts = attempts + 1,
+                             claimed_until = now() + make_interval(secs => $2)
     from due where f.media_id = due.media_id
     returning f.media_id, f.provider, f.provider_id, f.url, f.attempts
 )
 select t.*, m.mime_type, m.filename, m.sha256 from taken t join media m on m.id = t.media_id"""
 RELEASE_SQL = """
-update media_fetch set next_at = now(), attempts = attempts - 1 where media_id = any($1::uuid[]) and attempts > 0"""
+update media_fetch set next_at = now(), attempts = attempts - 1, claimed_until = null
+where media_id = any($1::uuid[]) and attempts > 0"""
 
 
 async def claim(conn: Connection, limit: int, lease: float) -> list[Record]:
@@ -81,9 +83,10 @@ update media set state = 'kept', size = $2, sha256 = $3, mime_type = $4, filenam
 where id = $1 and state = 'pending'"""
 GIVE_UP_SQL = "update media set state = 'unavailable', error = $2 where id = $1 and state = 'pending'"
 NOTE_ERROR_SQL = "update media set error = $2 where id = $1 and state = 'pending'"
-REST_SQL = "update media_fetch set next_at = null where media_id = $1"
+REST_SQL = "update media_fetch set next_at = null, claimed_until = null where media_id = $1"
 RETRY_SQL = """
-update media_fetch set next_at = now() + make_interval(secs => $2) where media_id = $1 and next_at is not null"""
+update media_fetch set next_at = now() + make_interval(secs => $2), claimed_until = null
+where media_id = $1 and next_at is not null"""
 
 
 async def keep(conn: Connection, media_id: UUID, kept: Kept, mime_type: str, filename: str) -> bool:
@@ -109,11 +112,15 @@ REFETCH_SQL = """
 update media m set state = 'pending', error = null
 where m.id = $1 and m.state in ('pending', 'unavailable')
   and exists (select from media_fetch f where f.media_id = m.id)"""
-RESTART_SQL = "update media_fetch set next_at = now(), attempts = 0 where media_id = $1"
+RESTART_SQL = """
+update media_fetch set next_at = now(), attempts = 0
+where media_id = $1 and (claimed_until is null or claimed_until <= now())"""
 
 
 async def refetch(conn: Connection, media_id: UUID) -> bool:
-    """Have a file fetched now that failed or waits; False where there is nothing to fetch, or no need."""
+    """Have a file fetched now that failed or waits, unless somebody is at it; False where there is nothing to fetch, or
+    no need.
+    """
     if await conn.execute(REFETCH_SQL, media_id) != "UPDATE 1":
         return False
     await conn.execute(RESTART_SQL, media_id)

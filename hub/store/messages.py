@@ -200,6 +200,17 @@ async def find_lowest(conn: Connection, conversation_ids: Collection[UUID]) -> d
     return {row["id"]: row["sequence"] for row in rows if row["sequence"] is not None}
 
 
+REMOVE_SQL = """
+with gone as (delete from message where id = any($1::uuid[]) and history returning id)
+delete from message_media using gone where message_id = gone.id"""
+
+
+async def remove(conn: Connection, ids: Collection[UUID]) -> None:
+    """Take messages of the history out of timelines, in whose place others are stored; their files stay."""
+    if ids:
+        await conn.execute(REMOVE_SQL, list(ids))
+
+
 SET_CONTENTS_SQL = """
 update message set content = e.content, type = e.type, edited_at = case when history then edited_at else $4 end
 from unnest($1::uuid[], $2::text[], $3::text[]) as e (id, type, content) where message.id = e.id"""

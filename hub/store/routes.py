@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
-from hub.store.pool import Connection
+from hub.store.pool import Connection, Record
 from providers.base import Medium, SenderRef
 
 
@@ -27,6 +28,8 @@ class Route:
     channels: tuple[ChannelRoute, ...]
     seen_account: str | None = None
     """The account that the provider's webhooks named with the sender."""
+    since: datetime | None = None
+    """When the number was first registered with this provider and medium."""
 
 
 @dataclass(slots=True)
@@ -37,13 +40,14 @@ class Roster:
     routes: dict[SenderRef, Route] = field(default_factory=dict)
 
 
-# A Twilio messaging service may serve several numbers: the number itself names the sender before the service does.
+# A Twilio messaging service may serve several numbers: the number itself names the sender before the service does. A
+# number may have had other senders before: what is active counts, as the last.
 FIND_ROUTES_SQL = """
 with wanted as (
     select provider, medium, external_id from unnest($1::text[], $2::text[], $3::text[])
         as w (provider, medium, external_id)
 )
-select w.provider, w.medium, w.external_id, s.id as sender_id, s.seen_account, n.id as number_id,
+select w.provider, w.medium, w.external_id, s.id as sender_id, s.seen_account, s.created_at, n.id as number_id,
        n.e164, c.id as channel_id,
        not exists (select from subscription u where u.channel_id = c.id and u.disconnected_at is null) as is_unrouted
 from wanted w
@@ -53,24 +57,33 @@ join number n on n.id = s.number_id
 join channel c on c.number_id = n.id
 where c.kind = 'shared'
    or exists (select from subscription u where u.channel_id = c.id and u.disconnected_at is null)
-order by c.id"""
+order by s.is_active, c.id"""
 
 
 async def find_routes(conn: Connection, refs: Collection[SenderRef]) -> dict[SenderRef, Route]:
     """The routes of all senders that are registered; a name that fits several numbers is as good as unknown."""
-    wanted = [(ref.provider, ref.medium, external_id) for ref in refs for external_id in ref.external_ids]
+    wanted = {(ref.provider, ref.medium, external_id) for ref in refs for external_id in ref.external_ids}
     if not wanted:
         return {}
     found: dict[tuple[str, str, str], dict[int, Route]] = {}
     for row in await conn.fetch(FIND_ROUTES_SQL, *map(list, zip(*wanted, strict=True))):
         numbers = found.setdefault((row["provider"], row["medium"], row["external_id"]), {})
-        known = numbers.get(row["number_id"])
-        channel = ChannelRoute(row["channel_id"], row["is_unrouted"])
-        channels = (*known.channels, channel) if known else (channel,)
-        numbers[row["number_id"]] = Route(
-            row["number_id"], row["e164"], row["sender_id"], row["medium"], channels, row["seen_account"]
-        )
+        numbers[row["number_id"]] = _route(row, numbers.get(row["number_id"]))
     return {ref: route for ref in refs if (route := _first(ref, found))}
+
+
+def _route(row: Record, known: Route | None) -> Route:
+    """A number's route with one more row of it: each channel is in it once, however many senders lead there."""
+    channel = ChannelRoute(row["channel_id"], row["is_unrouted"])
+    return Route(
+        row["number_id"],
+        row["e164"],
+        row["sender_id"],
+        row["medium"],
+        tuple(dict.fromkeys((*known.channels, channel) if known else (channel,))),
+        row["seen_account"],
+        min(known.since, row["created_at"]) if known and known.since else row["created_at"],
+    )
 
 
 def _first(ref: SenderRef, found: dict[tuple[str, str, str], dict[int, Route]]) -> Route | None:

@@ -37,8 +37,15 @@ async def queue_due(conn: Connection, limit: int = 1000) -> None:
 
 HOLD_SQL = """
 insert into schedule (message_id, sender_id, conversation_id, priority, due_at) values ($1, $2, $3, $4, 'infinity')"""
+# Each in its own place in the order of acceptance: what is accepted from now on comes behind it.
 RELEASE_SQL = """
-update schedule set due_at = now() where due_at = 'infinity' and conversation_id = any($1::uuid[])"""
+with given as (
+    delete from schedule where due_at = 'infinity' and conversation_id = any($1::uuid[])
+    returning message_id, sender_id, conversation_id, priority
+)
+insert into outbox (message_id, sender_id, conversation_id, sequence, priority)
+select g.message_id, g.sender_id, g.conversation_id, m.sequence, g.priority
+from given g join message m on m.id = g.message_id"""
 
 
 async def hold(conn: Connection, message_id: UUID, sender_id: int, conversation_id: UUID, priority: int) -> None:
@@ -47,7 +54,7 @@ async def hold(conn: Connection, message_id: UUID, sender_id: int, conversation_
 
 
 async def release(conn: Connection, conversation_ids: Collection[UUID]) -> None:
-    """What waited for these conversations is due now."""
+    """Move what waited for these conversations, which are locked, into the outbox."""
     await conn.execute(RELEASE_SQL, list(conversation_ids))
 
 

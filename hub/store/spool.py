@@ -82,6 +82,15 @@ class EntrySpool(ABC, Generic[T]):
     def _look(self) -> None:
         self.is_empty = not self._appending and all(file.is_done for file in self._files())
 
+    def is_empty_everywhere(self) -> bool:
+        """Whether nothing waits in the files of other processes of this machine either."""
+        known = {file.path for file in self._files()}
+        try:
+            others = [path.stat().st_size for path in self._folder.glob("*.spool") if path not in known]
+        except OSError:  # one that is being removed
+            return False
+        return self.is_empty and not any(others)
+
     def _files(self) -> list[_File]:
         return [*self._adopted, self._own] if self._own else []
 

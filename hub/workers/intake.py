@@ -7,9 +7,10 @@ its messages are made ready as they come, and callers are told after the next st
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Final
 
 import structlog
@@ -226,6 +227,15 @@ class Intake:
         self._learned += 1
 
     async def _receive(self, arrivals: Sequence[Arrival]) -> Received:
+        """News of a changed number or id in a transaction of its own: who said something before it is who they were
+        then, and its locks go before all others (E2).
+        """
+        total = Received()
+        for part in _parts(arrivals):
+            total.add(await self._receive_part(part))
+        return total
+
+    async def _receive_part(self, arrivals: Sequence[Arrival]) -> Received:
         for _ in range(_RETRIES):
             link = await self._connected()
             try:
@@ -246,12 +256,8 @@ class Intake:
         """
         total, middle = Received(), (len(arrivals) + 1) // 2
         for part in (arrivals[:middle], arrivals[middle:]):
-            one = await self._part(link, part) if part else Received()
-            total.events += one.events
-            total.learned |= one.learned
-            total.fresh += one.fresh
-            total.duplicates += one.duplicates
-            total.quarantined += one.quarantined
+            if part:
+                total.add(await self._part(link, part))
         return total
 
     async def _part(self, link: Dedicated, arrivals: Sequence[Arrival]) -> Received:
@@ -290,6 +296,12 @@ class Intake:
             outcome = "noted" if entry.is_note else "quarantined"
             ITEMS.labels(outcome).inc()
             log.warning("webhook.quarantined", provider=entry.provider, reason=entry.reason, outcome=outcome)
+
+
+def _parts(arrivals: Sequence[Arrival]) -> Iterator[Sequence[Arrival]]:
+    """In order, each news of a changed identity by itself."""
+    for _, some in groupby(enumerate(arrivals), lambda at: at[0] if isinstance(at[1].item, IdentityChanged) else -1):
+        yield [arrival for _, arrival in some]
 
 
 def _answer(stored: Sequence[_Waiting]) -> None:

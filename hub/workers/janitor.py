@@ -269,6 +269,7 @@ class Janitor:
         """Remove what processes that were killed left behind: one folder a round, all of them within hours."""
         if self._files:
             await leases.confirm(owner.conn)
+            await asyncio.to_thread(self._files.open)
             removed = await sweep(self._database, self._files, self._folder, ABANDONED)
             self._folder = (self._folder + 1) % FOLDERS
             if removed:

@@ -24,7 +24,7 @@ from hub.domain.ids import public_id
 from hub.domain.inbound_media import FETCH_SCHEDULE
 from hub.domain.kinds import extension_of
 from hub.domain.media_links import PREFIX
-from hub.domain.mime_types import UNKNOWN, bare_mime_type, is_refused, safe_name
+from hub.domain.mime_types import UNKNOWN, bare_mime_type, is_refused, safe_name, well_formed
 from hub.store import media_fetches
 from hub.store.files import Files, Incoming
 from hub.store.keeping import keeping, remove_unnamed
@@ -39,6 +39,8 @@ PATIENCE: Final = 240.0
 """Seconds one fetch may take."""
 LEASE: Final = PATIENCE + 60
 """Seconds after which a file that was claimed is taken for abandoned."""
+LONGEST_RETRY_AFTER: Final = 3600.0
+"""The longest wait, in seconds, that a provider may ask for: it forgets files within days."""
 _GRACE: Final = 2.0
 _FILE: Final = '"med_'
 
@@ -202,7 +204,8 @@ class MediaVault:
             raise _Failure("media_type_refused", is_final=True)
 
     async def _keep(self, row: Record, stream: MediaStream, incoming: Incoming) -> _Outcome:
-        mime_type = row["mime_type"] if row["mime_type"] != UNKNOWN else bare_mime_type(stream.mime_type or "")
+        told = well_formed(bare_mime_type(stream.mime_type or ""))
+        mime_type = row["mime_type"] if row["mime_type"] != UNKNOWN else told
         filename = row["filename"] or safe_name(stream.filename or "") or f"file{extension_of(mime_type)}"
         async with keeping(self._database, self._files, incoming) as (conn, kept):
             is_wanted = await media_fetches.keep(conn, row["media_id"], kept, mime_type or UNKNOWN, filename)
@@ -218,7 +221,7 @@ class MediaVault:
             if pause is None:
                 await media_fetches.give_up(conn, row["media_id"], outcome.error or "media_unavailable")
             else:
-                seconds = max(pause, outcome.retry_after or 0)
+                seconds = max(pause, min(outcome.retry_after or 0, LONGEST_RETRY_AFTER))
                 await media_fetches.try_later(conn, row["media_id"], outcome.error or "media_unavailable", seconds)
 
 

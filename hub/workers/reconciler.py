@@ -141,13 +141,14 @@ class Reconciler:
 
     async def _take_span(self, provider: Provider, since: datetime, until: datetime) -> tuple[int, int]:
         """Take in what is missing of this time; gives how much was listed, and how much taken. What is too much for one
-        list is asked for in halves, the earlier one first. Raises `SendError`, `TimeoutError`.
+        list, or takes too long, is asked for in halves, the earlier one first. Raises `SendError`, `TimeoutError`.
         """
         try:
             async with asyncio.timeout(PATIENCE):
                 listed = await provider.list_received(since, until)
-        except SendError as error:
-            if error.code != TOO_MANY or until - since <= LEAST:
+        except (SendError, TimeoutError) as error:
+            is_too_much = isinstance(error, TimeoutError) or error.code == TOO_MANY
+            if not is_too_much or until - since <= LEAST:
                 raise
             middle = since + (until - since) / 2
             earlier = await self._take_span(provider, since, middle)

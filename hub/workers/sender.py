@@ -218,13 +218,8 @@ class Sender:
     def _heed(self, ticket: Ticket, answer: Answer) -> None:
         """What the answer says of the limits that the next ones will meet (E9)."""
         outcome = answer.outcome
-        if not answer.requests:  # the provider was not asked
-            self._rates.put_back(ticket)
-            return
-        self._rates.spend(ticket, answer.requests - 1)
-        if isinstance(outcome, Sent | Refused):
-            self._rates.went_through(ticket)
-        elif isinstance(outcome, NotTaken) and outcome.code == "throttled":
+        self._rates.spend(ticket, max(0, answer.requests - 1))
+        if isinstance(outcome, NotTaken) and outcome.code == "throttled":  # the message, or the upload of its file
             place, asked = ticket.place, outcome.retry_after or 0.0
             THROTTLED.labels(place.provider, outcome.scope).inc()
             is_spam = (place.provider, outcome.provider_code) in SPAM
@@ -232,11 +227,15 @@ class Sender:
             log.warning(
                 "sender.throttled", sender=place.sender, scope=outcome.scope, code=outcome.provider_code, asked=asked
             )
+        elif not answer.requests:  # the provider was not asked to send
+            self._rates.put_back(ticket)
+        elif isinstance(outcome, Sent | Refused):
+            self._rates.went_through(ticket)
 
     async def _record(self, head: Record, answer: Answer, attempts: int) -> None:
         """Write the outcome down, however long the database is away: it is known only here."""
         message_id, conversation_id = head["message_id"], head["conversation_id"]
-        is_repeat = False
+        is_repeat, answered_at = False, datetime.now(UTC)
         while True:
             is_written = False
             try:
@@ -245,6 +244,7 @@ class Sender:
                     events = await record_send(
                         conn, message_id, conversation_id, answer.outcome, attempts, now, is_repeat=is_repeat,
                         sent_to=answer.phone, sender=From(head["sender_id"], head["is_unwell"]),
+                        answered_at=answered_at,
                     )  # fmt: skip
                     is_written = True
                 self._publish(events)

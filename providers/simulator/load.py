@@ -126,4 +126,4 @@ def _person(chance: random.Random, index: int, *, hidden: bool) -> Person:
     user_id = f"US.{chance.randrange(10**15, 10**16)}"
     if hidden:
         return Person(user_id=user_id, username=f"{name.lower().replace(' ', '.')}", name=name)
-    return Person(phone=f"+1555{index:07d}", user_id=user_id, name=name)
+    return Person(phone=f"+1557{index:07d}", user_id=user_id, name=name)

@@ -183,6 +183,9 @@ async def _check_whatsapp(ask: Ask, sender: SenderProbe, wanted: Sequence[str], 
             raise
         findings.facts["sender"] = "unknown: Twilio does not show this account its WhatsApp senders"
         return
+    if not fetched and len(found) >= _MAX_SENDERS:
+        findings.facts["sender"] = f"unknown: it is not among the account's first {_MAX_SENDERS} WhatsApp senders"
+        return
     if not fetched:
         detail = f"The Twilio account has no WhatsApp sender {address}: check external_id, or register it there."
         findings.found("sender_not_registered", detail)

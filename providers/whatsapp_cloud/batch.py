@@ -22,6 +22,11 @@ from providers.whatsapp_cloud.values import (
 
 FRAME: Final = frozenset({"messaging_product", "metadata", "contacts"})
 """The parts of a change's value that are about its items and are none themselves."""
+ITEMS: Final = frozenset(
+    {"messages", "statuses", "errors", "message_echoes", "history", "calls"}
+    | {"user_preferences", "user_id_update", "messaging_handovers"}
+)
+"""The parts that are lists of items, or should have been."""
 OTHERWISE_NAMED: Final = frozenset({"messaging_handovers"})
 """Fields whose values name the business's number as their `recipient`."""
 
@@ -49,7 +54,7 @@ class Change:
 
     def envelope(self, name: str, element: Any) -> bytes:
         """A body that holds only this element; the whole body where it cannot be written by itself."""
-        value = {key: part for key, part in self.value.items() if key in FRAME or not isinstance(part, list)}
+        value = {k: part for k, part in self.value.items() if k in FRAME or not (isinstance(part, list) or k in ITEMS)}
         if isinstance(value.get("contacts"), list) and len(value["contacts"]) > 1:
             value["contacts"] = contacts_of(element, self.contacts)  # all of them would grow with the square
         value[name] = [element]

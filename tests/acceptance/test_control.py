@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from providers.simulator import Number, meta_fields
+from providers.simulator import Fault, Number, meta_fields
 from tests.support.talk import MIA, automates, ends, heard, leaves, pages, timeline, writes
 from tests.support.wire import Wire, ask, envelope, text, unique, until, value
 from tests.support.world import NUMBER, PHONE_NUMBER_ID, Answer, Service, World
@@ -129,7 +129,8 @@ async def test_automation_waits_while_metas_agent_holds_a_conversation(hub_world
     assert (said["message"]["origin"], said["conversation"]["held_by"]) == ("external", "external")
     accepted(await automates(helpdesk, conversation, "bot 3"))
     await meta.passes("business")
-    assert (await customer.hears()).text == "bot 3"
+    accepted(await automates(helpdesk, conversation, "accepted since"))
+    assert [(await customer.hears()).text for _ in range(2)] == ["bot 3", "accepted since"]
     await hears(crm, 4)
     assert [d["automation"]["allowed"] for d in handovers(helpdesk)] == [False, True, False, True]
     assert [d["automation"]["allowed"] for d in handovers(crm)] == [False] * 4
@@ -143,6 +144,17 @@ async def test_automation_waits_while_metas_agent_holds_a_conversation(hub_world
     assert told["conversation"]["sequence"] + 1 == said["conversation"]["sequence"]
     assert said["conversation"]["held_by"] is None
 
+    # A reply of which only a callback tells that Meta took it takes control, too.
+    await meta.passes("agent")
+    await hears(crm, 7)
+    simulator.fail_next(Fault.bare(502))
+    lost = accepted(await crm.reply(conversation, "Lost?"))
+    await ends(crm, lost, "unknown")
+    assert await held_by(crm, conversation) == "external"
+    callback = {"id": unique(), "status": "sent", "timestamp": str(int(now())), "biz_opaque_callback_data": lost}
+    await meta.posts(envelope(value([callback], name="statuses")))
+    assert (await hears(crm, 8))["message"]["handover"]["message_id"] == lost
+
     # What comes due meanwhile waits, too; another parent cancels all of it.
     await meta.passes("agent")
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -155,8 +167,19 @@ async def test_automation_waits_while_metas_agent_holds_a_conversation(hub_world
     for name in (accepted(later), last):
         assert (await ends(crm, name, "cancelled"))["masked"] is True
     shown = [entry["handover"]["holder"] for entry in await timeline(crm, conversation) if entry["type"] == "handover"]
-    assert shown == ["external", "hub"] * 3 + ["external"]
+    assert shown == ["external", "hub"] * 4 + ["external"]
     assert await waiting(database_url) == 0
+
+    # A conversation that is new here may be held, too: another channel of the number knows.
+    (alone,) = await hub_world.connected("alone", plan="standalone")
+    simulator.hold()
+    body = {"from": NUMBER, "medium": "whatsapp", "to": MIA.phone, "origin": "agent", "agent": {"id": "a"}}
+    opened = accepted(await alone.call("POST", "/v1/messages", body | {"type": "text", "text": "Hello"}))
+    await alone.endpoint.wait(lambda _: bool(alone.endpoint.of("message.queued")))
+    (queued_first,) = alone.endpoint.of("message.queued")
+    assert queued_first.data["message"]["id"] == opened
+    assert queued_first.data["conversation"]["held_by"] == "external"
+    simulator.release()
     await check_history(meta, crm, conversation)
 
 

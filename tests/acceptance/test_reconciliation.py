@@ -22,7 +22,8 @@ SENDERS = [{"medium": medium, "provider": "twilio", "external_id": NUMBER} for m
 LIVE = "043"
 """One whose webhook comes after all, just when it is fetched; by SMS."""
 DOWN = Fault.unavailable()
-AGO_SQL = "update reconciliation set begun_at = $1, until = $1"
+AGO_SQL = """
+with registered as (update sender set created_at = $1) update reconciliation set begun_at = $1, until = $1"""
 
 
 def people() -> list[tuple[Person, str]]:

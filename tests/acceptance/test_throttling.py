@@ -10,7 +10,8 @@ import pytest
 
 from hub.domain.throttling import PAIR_PAUSE, SPAM_PAUSE
 from hub.workers import sender
-from providers.simulator import Person
+from providers.simulator import Fault, Person
+from tests.acceptance.test_media import upload
 from tests.support.talk import MIA, automates, ends, writes
 from tests.support.wire import ask, until
 from tests.support.world import Answer, Service, World, world
@@ -212,3 +213,13 @@ async def test_e9_one_customer_gets_a_burst_and_no_more_than_meta_takes(business
     await business.sent("1", "2", "3", "for Ben", "4")
     business.clock.now += 6
     await business.sent("1", "2", "3", "for Ben", "4", "5")
+
+    # So is the word of a provider that does not even take the message's file.
+    lined_up = business.world.simulator.ledger.faults_when_asked
+    business.world.simulator.fail_next_asked(Fault.refused(SENDER), times=50)
+    name = (await upload(business.helpdesk, b"\x89PNG", content_type="image/png")).json["id"]
+    body = {"origin": "agent", "agent": {"id": "a"}, "type": "image", "media": [{"id": name}]}
+    message_id(await business.helpdesk.call("POST", f"/v1/conversations/{ben}/messages", body))
+    await until(lambda: ask(business.url, "select throttled > 0 from outbox"))
+    await business.made(6)
+    assert len(lined_up) == 49

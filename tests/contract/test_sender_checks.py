@@ -24,6 +24,7 @@ from providers.base import (
 )
 from providers.simulator import Fault, Number, Simulator, StatusPlan
 from providers.simulator.meta_nodes import APP_ID, FIELDS
+from providers.twilio import checks
 from providers.twilio.checks import SANDBOX
 from providers.whatsapp_cloud.subscriptions import RECOMMENDED_FIELDS, REQUIRED_FIELDS
 
@@ -366,6 +367,15 @@ async def test_what_is_wrong_with_a_sender_of_twilio_s(simulator: Simulator, con
             alter(simulator)
             found = await provider.check_sender(SenderProbe(medium, sender, sender))
         assert_found(found, problems, case)
+
+
+async def test_a_sender_beyond_those_listed_is_not_called_missing(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_MAX_SENDERS", 1)
+    found = await (await connect("twilio")).check_sender(SenderProbe("whatsapp", "+15559", "+15559"))
+    assert_found(found, {})
+    assert found.facts["sender"].startswith("unknown")
 
 
 async def test_an_account_that_may_not_see_its_whatsapp_senders(

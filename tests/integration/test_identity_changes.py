@@ -182,6 +182,18 @@ async def test_b8_two_changes_in_the_wrong_order_are_one_person(hub: Hub) -> Non
     assert (await hub.conversation(old[0]))[0] == f"+{third}"
 
 
+async def test_b8_an_old_number_is_given_up_though_who_has_the_new_one_is_part_of_a_profile(hub: Hub) -> None:
+    first, second, third = fresh(3)
+    await hub.take(says(first, at=-60), says(second, at=-25), says(third, at=-10), changed(second, third, -20))
+    mia, bo = await hub.owner(first), await hub.root(await hub.owner(third))
+    await hub.take(changed(first, second, -30))
+    assert [await hub.owner(first), await hub.owner(second)] == [None, None]
+    assert (await hub.conversation(mia))[0] == f"+{third}"
+    pairs = await hub.rows("select contact_id, other_contact_id from merge_candidate")
+    assert [mia in pair for pair in pairs] == [True]
+    assert await hub.root(mia) != bo == await hub.root(await hub.owner(third))
+
+
 async def test_b8_nobody_known_is_somebody_with_the_new_number(hub: Hub) -> None:
     old, new = fresh(2)
     await hub.take(changed(old, new))
@@ -230,6 +242,24 @@ async def test_b8_a_new_id_alone_leaves_the_number(hub: Hub) -> None:
     assert await hub.conversation(mia) == (f"+{phone}", None, 2)
 
 
+async def test_b8_what_was_said_before_the_change_and_comes_late_is_the_same_persons(hub: Hub) -> None:
+    """The old number may be a stranger's by then: no answer may go there, nothing of theirs come to this contact."""
+    old, new, newest = fresh(3)
+    await hub.take(says(old, user_id="DE.5", at=-100))
+    mia = await hub.owner(old)
+    body = json.dumps(envelope(value([says(old, "with it", at=-70), changed(old, new, -60)]))).encode()
+    request = WebhookRequest(ROUTE.path, {}, body)
+    await hub.sides[0].submit([Arrival(each, "meta", request, ROUTE) for each in ROUTE.parse(request)])
+    await hub.take(says(old, "late", at=-80), says(old, "STOP", user_id="DE.5", at=-75), side=1)
+    await hub.take(changed(new, newest, -50), says(old, "later still", at=-90))
+    assert await hub.conversation(mia) == (f"+{newest}", None, 7)
+    assert [await hub.owner(phone) for phone in (old, new, newest)] == [None, None, mia]
+    assert (await hub.holds(mia))[0] == "revoked"
+    assert await hub.rows("select count(*) from contact") == [(1,)]
+    await hub.take(says(old, "who are you?", at=-40))
+    assert await hub.owner(old) not in {None, mia}
+
+
 async def test_e5_refusals_hold_for_the_new_number_and_grants_do_not(hub: Hub) -> None:
     stopped, marketing, granted, *after = fresh(6)
     await hub.take(says(stopped, "STOP", at=-60), says(marketing, at=-60), says(granted, at=-60))
@@ -250,12 +280,15 @@ async def test_e5_refusals_hold_for_the_new_number_and_grants_do_not(hub: Hub) -
 
 
 async def test_b8_the_news_and_a_message_from_the_new_number_at_once_make_one_person(hub: Hub) -> None:
-    """Whoever comes first: one profile, one owner of the new number, none of the old; and nothing is lost."""
+    """Whoever comes first: one profile, one owner of the new number, none of the old; and nothing is lost, nor what was
+    said before from the old number.
+    """
     for _ in range(20):
         old, new = fresh(2)
         await hub.take(says(old, at=-60))
         mia = await hub.owner(old)
-        sides = ((changed(old, new, -1), says(new)), (says(new), changed(old, new, -1)))
+        one, other = (says(new), says(old, at=-30)), (says(old, at=-20), says(new))
+        sides = ((changed(old, new, -1), *one), (*other, changed(old, new, -1)))
         await asyncio.gather(*(hub.take(item, side=side) for side, items in enumerate(sides) for item in items))
         assert await hub.owner(old) is None
         assert await hub.root(await hub.owner(new)) == await hub.root(mia)
@@ -265,6 +298,6 @@ async def test_b8_the_news_and_a_message_from_the_new_number_at_once_make_one_pe
                where c.reply_to_value = $1""",
             f"+{new}",
         )
-        assert stored == [(5,)]
+        assert stored == [(7,)]
     (roots,) = await hub.rows("select count(*) from contact where merged_into is null")
     assert roots == (20,)

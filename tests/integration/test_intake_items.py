@@ -134,8 +134,17 @@ async def test_b4_a_file_of_the_history_may_come_before_or_after_its_message(
     await pair[1].intake.submit([old])
     assert await ask(database_url, "select count(*) from message where provider_id = 'both' and sequence = 1") == 1
     assert await ask(database_url, "select count(*) from message where provider_id = 'both'") == 1
+
+    # What the history told first is told, and no history, when its own webhook comes late.
+    [old] = webhook(
+        meta_fields.history(SENDER, {PEOPLE[0]: [Past({"type": "text", "text": {"body": "Late"}}, "late", BEGAN)]})
+    )
+    for late in ([old], arrivals(text("Late", PEOPLE[0].phone[1:], id="late")), [old]):
+        await pair[1].intake.submit(late)
+    assert await ask(database_url, "select sequence from message where provider_id = 'late'") == 2
+    assert await ask(database_url, "select count(*) from message where provider_id = 'late'") == 1
     assert linked == await ask(database_url, "select count(*) from media_fetch") == 4
-    assert await ask(database_url, "select count(*) from event") == 2
+    assert await ask(database_url, "select count(*) from event") == 3
     assert await ask(database_url, "select count(*) from quarantine") == 0
 
 

@@ -21,6 +21,10 @@ with made as (insert into contact (id, name) values ($1, 'Somebody')), told as (
     values ('sms', 'phone', $2, $2, 'stop', 'customer', now()))
 insert into contact_address (contact_id, type, value, match_key, is_proved) values ($1, 'phone', $2, $2, true)"""
 
+SAID_SQL = """
+insert into contact_address (contact_id, type, value, match_key, is_proved, is_declared)
+values ($1, 'phone', $2, $2, false, true)"""
+
 
 async def test_b8_old_numbers_have_the_keys_of_today(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"keys_{uuid4().hex}"
@@ -33,9 +37,12 @@ async def test_b8_old_numbers_have_the_keys_of_today(server: Server, monkeypatch
         owners: dict[str, UUID] = {phone: uuid4() for phone in (*OLD, *SAME, TWICE, phone_key(TWICE))}
         for phone, contact in owners.items():
             await conn.execute(ADD_SQL, contact, phone)
+        await conn.execute(SAID_SQL, owners[OLD[1]], phone_key(OLD[0]))  # somebody else said it was theirs
         monkeypatch.setattr(module, "shipped", lambda: everything)
         await migrate(conn)
-        keys = {row[0]: row[1] for row in await conn.fetch("select value, match_key from contact_address")}
+        keys = {
+            row[0]: row[1] for row in await conn.fetch("select value, match_key from contact_address where is_proved")
+        }
         told = await conn.fetch("select address_value, address_key from consent_event")
         pairs = await conn.fetch("select contact_id, other_contact_id from merge_candidate")
     finally:

@@ -29,9 +29,14 @@ from providers.base import (
 )
 from tests.support.wire import ask, until
 
-OURS, FOREIGN = "+15550001111", "+15559998888"
+OURS, FOREIGN, LATER = "+15550001111", "+15559998888", "+15550002222"
 TIMES_SQL = """
 select json_agg(json_build_array(content::json ->> 'text', reconciled) order by sequence)::text from message"""
+
+FORMER_SQL = """
+insert into sender (number_id, medium, provider, external_id, is_active)
+select number_id, medium, provider, 'MG1', false from sender"""
+"""What the number had before: messages come once all the same."""
 
 
 def parse(request: WebhookRequest) -> list[Item]:
@@ -59,6 +64,7 @@ class Listing:
     requests: list[tuple[float, WebhookRequest]] = field(default_factory=list)
     asked: list[tuple[datetime, datetime]] = field(default_factory=list)
     most: int = 10_000
+    slow: int = 10_000
     problem: Exception | None = None
 
     def has(self, name: str, at: datetime, to: str = OURS, **more: Any) -> WebhookRequest:
@@ -82,6 +88,8 @@ class Listing:
         ]
         if len(found) > self.most:
             raise NotTaken("too_many")
+        if len(found) > self.slow:
+            await asyncio.Event().wait()
         return found
 
 
@@ -112,6 +120,10 @@ async def bench(database_url: str) -> AsyncIterator[Bench]:
     await database.open()
     async with database.transaction() as conn:
         await register_number(conn, OURS, [SenderDraft("sms", "twilio", OURS)])
+    await ask(database_url, "update sender set created_at = now() - interval '1 day'")
+    await ask(database_url, FORMER_SQL)
+    async with database.transaction() as conn:
+        await register_number(conn, LATER, [SenderDraft("sms", "twilio", LATER)])
     intake = Intake(database, lambda _: None, queue_limit=100)
     running = asyncio.create_task(intake.run())
     listing, spooled = Listing(), [False]
@@ -129,18 +141,20 @@ async def test_b3_what_no_webhook_brought_is_taken_in_once(bench: Bench, monkeyp
     assert await bench.round() == ("done", 0, 0)  # the first time, nothing is asked for but the moment
     await ask(bench.url, "update reconciliation set begun_at = $1, until = $1", now - timedelta(hours=3))
 
-    # Portions are small, and there is more than the provider lists at once: it is asked for in halves.
+    # Portions are small, and there is more than the provider lists at once, or in time: it is asked for in halves.
     monkeypatch.setattr(reconciler, "TOGETHER", 3)
-    listing.most = 8
+    monkeypatch.setattr(reconciler, "PATIENCE", 0.05)
+    listing.most, listing.slow = 8, 5
     names = [f"{n:02}" for n in range(20)]
     for n, name in enumerate(reversed(names)):
         listing.has(name, now - timedelta(minutes=30 + 4 * n))
     live = listing.has("live", now - timedelta(minutes=20), listed=False)
     listing.has("not ours", now - timedelta(minutes=40), to=FOREIGN)
+    listing.has("before its number was", now - timedelta(minutes=40), to=LATER)
     listing.has("odd", now - timedelta(minutes=40), text=None)
     both = [Arrival(item, "twilio", live, ROUTE) for item in parse(live)]
     (outcome, listed, _), _ = await asyncio.gather(bench.round(), bench.intake.submit(both))
-    assert (outcome, listed) == ("done", 24)
+    assert (outcome, listed) == ("done", 25)
     stored = await bench.timeline()
     assert sorted(text for text, _ in stored) == sorted([*names, "live", "before the hub"])
     assert [text for text, _ in stored if text in names] == names
@@ -149,7 +163,7 @@ async def test_b3_what_no_webhook_brought_is_taken_in_once(bench: Bench, monkeyp
 
     # The next round overlaps, and takes nothing twice; what it cannot ask for, it asks for again.
     await ask(bench.url, "update reconciliation set until = $1", now - timedelta(hours=3))
-    assert await bench.round() == ("done", 24, 0)
+    assert await bench.round() == ("done", 25, 0)
     mark = await ask(bench.url, "select until from reconciliation")
     listing.has("late", now - timedelta(minutes=2))
     for problem, expected in (

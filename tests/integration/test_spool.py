@@ -363,6 +363,7 @@ async def test_b3_what_a_process_leaves_later_is_taken_on(spool: Spool, tmp_path
     other = Spool(tmp_path)
     other.open()
     await other.append([entry("theirs")])
+    assert (spool.is_empty, spool.is_empty_everywhere()) == (True, False)
     await spool.append([entry("ours")])
     await spool.adopt()
     assert [e.body for e in await spool.read()] == [b"ours"]
@@ -371,4 +372,5 @@ async def test_b3_what_a_process_leaves_later_is_taken_on(spool: Spool, tmp_path
     await spool.drop(1)
     assert [e.body for e in await spool.read()] == [b"theirs", b"ours"]
     assert await spool.drop(2)
+    assert spool.is_empty_everywhere()
     assert len(list(tmp_path.glob("*.spool"))) == 1

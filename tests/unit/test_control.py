@@ -37,6 +37,11 @@ def test_the_later_news_win(before: Control, holder: Holder, at: datetime | None
     assert heard(before, holder, at, NOW) == after
 
 
+@pytest.mark.parametrize(("at", "held_by"), [(EARLY, "external"), (LATE, None), (None, None)], ids=range(3))
+def test_a_mere_message_gives_it_back_only_if_it_was_written_later(at: datetime | None, held_by: str | None) -> None:
+    assert heard(THEIRS, "hub", at, NOW, is_inferred=True).held_by == held_by
+
+
 def test_every_order_of_the_same_news_ends_with_the_same_holder() -> None:
     news: list[tuple[Holder, datetime]] = [
         ("external", NOW - timedelta(seconds=40)),

@@ -54,6 +54,9 @@ def test_what_is_no_number_is_none(text: str) -> None:
 def test_a_national_number_needs_a_region() -> None:
     assert parse_phone("0151 11111111", None) is None
     assert parse_phone("+49 151 11111111", None) == Address("phone", ANNA)
+    for form in ("+5215541100005", "+22507123456", "+22997123456"):  # as customers are reported, and dialled no more
+        assert parse_phone(form, None) == Address("phone", form)
+    assert parse_phone("+22512345678", None) is None
     assert parse_phone("555-0123", "US") is None, "a local number could be anybody's"
 
 

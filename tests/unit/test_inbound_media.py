@@ -52,8 +52,15 @@ def test_ids_are_the_same_for_the_same_item_and_sort_by_time() -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [{}, {"id": 5, "url": None}, {"id": "", "url": "", "mime_type": 7, "filename": [], "sha256": {}}, {"id": "\udcff"}],
-    ids=range(4),
+    [
+        {},
+        {"id": 5, "url": None},
+        {"id": "", "url": "", "mime_type": 7, "filename": [], "sha256": {}},
+        {"id": "\udcff"},
+        {"mime_type": "image/png\r\nSet-Cookie: a"},  # it would cut the answer off that gives the file out
+        {"mime_type": "ü/ü"},
+    ],
+    ids=range(6),
 )
 def test_odd_entries_are_named_too(entry: dict[str, Any]) -> None:
     content, (file,) = name_files("k", {"media": [entry]}, datetime.fromtimestamp(0, UTC))

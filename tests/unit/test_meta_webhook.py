@@ -23,6 +23,7 @@ from providers.base import (
     Unparsed,
     WebhookRequest,
 )
+from providers.whatsapp_cloud.batch import ITEMS
 from providers.whatsapp_cloud.webhook import answer_handshake, envelopes, parse, verify
 
 NUMBER = {"display_phone_number": "15557770001", "phone_number_id": "700100"}
@@ -839,6 +840,14 @@ class TestIsolation:
         assert sum(map(len, kept.values())) < 5 * len(whole.body)
         for item in parse(whole):
             assert parse(request(kept[item.key])) == [item]
+
+    def test_what_should_have_been_a_list_beside_an_item_is_not_kept_with_it(self) -> None:
+        """It would be quarantined again with it, so that neither was ever taken in."""
+        whole = request(batch(change(messages=[text()], statuses={"id": "1"}, errors={"code": 1})))
+        kept = envelopes(whole)
+        for item in parse(whole):
+            assert len(parse(request(kept[item.key]))) == 1
+        assert {name for readers in parse.__globals__["_READERS"].values() for name in readers} == ITEMS
 
     def test_envelopes_of_surrogates_and_deep_items(self) -> None:
         body = json.dumps(batch(change(messages=[text("\ud800")]))).encode()

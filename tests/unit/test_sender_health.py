@@ -95,6 +95,18 @@ def test_a_success_clears_what_it_disproves() -> None:
     assert take(after, news_of_success(after, T), T) is after
 
 
+@pytest.mark.parametrize("source", ["check", "report"])
+def test_a_success_does_not_make_what_is_found_again_and_again_come_and_go(source: Source) -> None:
+    """Meta takes a message of a business that has not paid, and reports it as failed a moment later."""
+    health = told("payment_required", source=source)
+    for minutes in range(10, 60, 10):
+        now = T + minutes * MINUTE
+        assert take(health, news_of_success(health, now), now) is health
+        health = take(health, News(source, {"payment_required": "why"}), now)
+    paid = T + 80 * MINUTE
+    assert take(health, news_of_success(health, paid), paid).state == "ok"
+
+
 def test_throttling_lasts_a_while() -> None:
     before = told("throttled", source="send")
     for minutes, by_success, by_check in ((1, False, False), (6, True, False), (11, True, True)):
@@ -182,3 +194,5 @@ def test_services_see_no_accounts_and_addresses() -> None:
     full = health_view(health, in_full=True)
     assert full["problems"] == [restricted, {"code": "fields_missing", "detail": "why", "since": T}]
     assert full["facts"] == health.facts
+    for code in ("permission_missing", "security_alert", "two_step_pin_off", "webhook_elsewhere", "unreachable"):
+        assert health_view(told(code))["problems"][0]["detail"] != "why"

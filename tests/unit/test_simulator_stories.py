@@ -38,7 +38,7 @@ PLAYED: Final[dict[str, dict[type[Item], int]]] = {
     "twilio": {MessageReceived: 7},
     "no-phone": {MessageReceived: 4, IdentityChanged: 1},
     "handover": {MessageReceived: 5, ControlChanged: 2},
-    "history": {MessageReceived: 19, MessageEdited: 1},
+    "history": {MessageReceived: 20},
     "media": {MessageReceived: 5},
     "statuses": {MessageReceived: 4, StatusReported: 10},
     "identity": {MessageReceived: 5, IdentityChanged: 2},
