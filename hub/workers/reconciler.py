@@ -66,13 +66,13 @@ class Reconciler:
         """Wait for the ownership, then compare until cancelled."""
         if not self._providers:
             await asyncio.Event().wait()
+        await self._begin()
+        if not self._interval:
+            await asyncio.Event().wait()
         owner = await self._database.dedicated()
         try:
             await leases.own(owner.conn, leases.RECONCILER)
             await leases.limit_silence(owner.conn, _SILENCE)
-            await self._begin()
-            if not self._interval:
-                await asyncio.Event().wait()
             for pause in chain(FIRST, repeat(self._interval)):
                 await self._rest(owner, pause)
                 while again := self._again(await self.reconcile()):

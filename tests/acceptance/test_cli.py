@@ -1,11 +1,13 @@
 """`partyline serve | migrate | check | simulate` as an operator runs them: exit codes, and what is said."""
 
 import asyncio
+import os
 import re
 import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,13 +16,19 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from config.settings import Settings
+from hub import simulate
+from hub.simulate import Mix
 from providers.simulator.meta_nodes import APP_ID
-from tests.support.commands import environment, partyline, run, running
+from tests.support.commands import environment, partyline, run, running, said
 from tests.support.database import Server
 from tests.support.world import NUMBER, PHONE_NUMBER_ID, World
 
 ADMIN = "plk_an-admin-key-for-the-command-line"
 SECRET = "app-secret"
+THREE = Mix(
+    messages=3, customers=1, batch=1, duplicates=0, reorder=0, twilio=0, outage=0, no_phone=0, seed=1, concurrency=1
+)
 CONFIGURED = {
     "port": 0,
     "public_url": "https://hub.example.com",
@@ -95,22 +103,22 @@ async def test_serve_answers_who_is_being_served_before_it_ends(database_url: st
         assert await hub.ends(10) == 0
 
 
-async def test_every_fault_of_the_settings_is_named(tmp_path: Path) -> None:
+def test_every_fault_of_the_settings_is_named(tmp_path: Path) -> None:
     wrong = environment(port="high", public_url="nonsense", log_level="loud", roles="gateway,clown", data_dir=tmp_path)
     for command in ("serve", "migrate", "check", "simulate"):
-        code, output = await run(*partyline(command), env=wrong)
+        code, output = said(command, env=wrong)
         assert code == 1
         for name in ("PORT", "PUBLIC_URL", "LOG_LEVEL", "ROLES"):
             assert f"PARTYLINE_{name}: " in output
         assert "Traceback" not in output
-    code, output = await run(*partyline("serve"), env=environment(env_file=tmp_path / "none.env"))
+    code, output = said("serve", env=environment(env_file=tmp_path / "none.env"))
     assert code == 1
     assert "which is not a file" in output
 
 
-async def test_a_wrong_command_line_is_2() -> None:
+def test_a_wrong_command_line_is_2() -> None:
     for words in (["dance"], ["simulate", "--duplicates", "2"], ["simulate", "nothing"], ["demo", "--port", "99999"]):
-        code, output = await run(*partyline(*words))
+        code, output = said(*words)
         assert code == 2
         assert "Usage:" in output
 
@@ -246,18 +254,20 @@ async def test_simulate_posts_what_a_hub_takes(database_url: str, tmp_path: Path
         assert await hub.stop() == 0
 
 
-async def test_simulate_says_what_it_lacks(tmp_path: Path) -> None:
-    env = environment(data_dir=tmp_path / "data")
-    code, output = await run(*partyline("simulate"), env=env)
-    assert code == 1
-    assert "META_APP_SECRETS" in output
-    code, output = await run(*partyline("simulate"), env=env | {"PARTYLINE_META_APP_SECRETS": SECRET})
-    assert code == 1
-    assert "ADMIN_KEY" in output
-    words = ("simulate", "--hub", "http://127.0.0.1:1", "--phone-number-id", "1", "--messages", "3")
-    code, output = await run(*partyline(*words), env=env | {"PARTYLINE_META_APP_SECRETS": SECRET})
-    assert code == 1
-    assert re.search(r"answered never +│", output)
+async def test_simulate_says_what_it_lacks(
+    tmp_path: Path, hub_world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ends(hub_url: str, **given: Any) -> str:
+        settings, mix = Settings(data_dir=tmp_path / "data"), asdict(THREE) | given
+        assert await simulate.traffic(settings, scenario="mixed", hub_url=hub_url, **mix) == 1
+        return capsys.readouterr().out
+
+    for name in [name for name in os.environ if name.startswith("PARTYLINE_")]:
+        monkeypatch.delenv(name)
+    assert "META_APP_SECRETS" in await ends(hub_world.hub.url)
+    monkeypatch.setenv("PARTYLINE_META_APP_SECRETS", SECRET)
+    assert "ADMIN_KEY" in await ends(hub_world.hub.url)
+    assert re.search(r"answered never +│", await ends("http://127.0.0.1:1", phone_number_id="1"))
     assert not (tmp_path / "data").exists()
 
 

@@ -5,11 +5,15 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from click.testing import CliRunner
+
+from hub.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 PARTYLINE = (sys.executable, "-m", "hub")
@@ -20,6 +24,13 @@ def environment(**settings: object) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PARTYLINE_", "PG"))}
     kept |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
     return kept | {f"PARTYLINE_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def said(*words: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """What a command says that ends before it begins, and its exit code: in this process, which costs a tenth."""
+    inherited = dict.fromkeys(name for name in os.environ if name.startswith("PARTYLINE_"))
+    result = CliRunner().invoke(main, words, env={**inherited, **(env or {})})
+    return result.exit_code, result.output
 
 
 @dataclass
