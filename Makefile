@@ -24,7 +24,7 @@ serve: setup
 	$(BIN)/partyline serve
 
 test: setup chromium
-	$(BIN)/pytest --numprocesses 3 --dist worksteal
+	$(BIN)/pytest --numprocesses 4 --dist worksteal
 
 # Some tests drive a browser, the machine's own; where there is none, root gets Debian's.
 chromium:

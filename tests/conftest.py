@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.support import database
@@ -13,6 +14,9 @@ from tests.support.world import Open, World, world
 
 settings.register_profile("untimed", deadline=None)  # how long something takes is for `make bench`
 settings.load_profile("untimed")
+# Errors that tests provoke are logged; to colour their traces, with all variables, would take a tenth of the time.
+_PLAIN = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _PLAIN])
 
 
 @pytest.fixture(scope="session")
