@@ -3,13 +3,17 @@
 Credentials and requests must reach nobody but the provider, whatever address a webhook, an answer or a redirect names.
 """
 
+import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.message import Message
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from providers.base import NotTaken, Refused, SendError
+
+Result = TypeVar("Result")
 
 MAX_REDIRECTS: Final = 3
 """More are not followed."""
@@ -115,3 +119,12 @@ def size_of(length: str | None) -> int | None:
 
 def _is_among(host: str, names: frozenset[str]) -> bool:
     return host in names or any(name.startswith(".") and host.endswith(name) for name in names)
+
+
+async def within(deadline: float, waiting: Awaitable[Result], meaning: Callable[[Exception], SendError]) -> Result:
+    """Wait, until the deadline (of the loop's clock) at most; `meaning` is what a failure means. Raises `NotTaken`."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await waiting
+    except Exception as error:
+        raise may_work_later(meaning(error)) from error

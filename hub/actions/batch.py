@@ -10,6 +10,7 @@ from hub.actions.arrivals import Entry
 from hub.actions.inbound_media import InboundMedia
 from hub.actions.resolve import Directory, Thread, ThreadKey, identity
 from hub.domain.events import EventDraft
+from hub.domain.ids import new_id
 from hub.store.conversations import ConversationState
 from hub.store.messages import MessageDraft
 from hub.store.pool import Connection
@@ -47,6 +48,37 @@ class Batch:
     def thread(self, item: Entry, route: Route, channel: ChannelRoute) -> Thread:
         """The customer's conversation in a channel."""
         return self.threads[channel.id, route.medium, identity(item.customer)]
+
+    def write(
+        self, item: MessageReceived, route: Route, channel: ChannelRoute, provider: str, state: ConversationState,
+        sequence: int,
+    ) -> MessageDraft:  # fmt: skip
+        """Put what a provider told into the timeline, at this place."""
+        is_sent = is_ours(item)
+        draft = MessageDraft(
+            id=new_id(),
+            number_id=state.number_id,
+            channel_id=state.channel_id,
+            conversation_id=state.id,
+            sequence=sequence,
+            direction="outbound" if is_sent else "inbound",
+            medium=state.medium,
+            type=item.type,
+            origin=item.origin,
+            content=told_content(self.media.name(item, route.sender_id, self.now)),
+            provider=provider,
+            created_at=self.now,
+            provider_id=item.provider_id,
+            provider_time=provider_time(item.at),
+            status=(item.status or "sent") if is_sent else None,
+            unrouted=channel.is_unrouted,
+            raw=item.raw,
+            reconciled=item.is_reconciled,
+            history=item.is_history,
+        )
+        self.media.note(item, draft.id)
+        self.store(draft)
+        return draft
 
     def store(self, draft: MessageDraft) -> None:
         """Put a message into the timeline; what comes after it in this batch may be about it."""

@@ -11,10 +11,9 @@ from hub.actions.hands import Hands
 from hub.actions.resolve import Thread, reply_address
 from hub.actions.take_history import PLACEHOLDER, Edit, filled_in, take_history
 from hub.domain.events import EventDraft
-from hub.domain.ids import new_id, public_id
+from hub.domain.ids import public_id
 from hub.store import messages
 from hub.store.conversations import ConversationState
-from hub.store.messages import MessageDraft
 from hub.store.pool import Record
 from hub.store.routes import ChannelRoute, Route
 from providers.base import ControlChanged, Customer, MessageDeleted, MessageEdited, MessageReceived, ReactionChanged
@@ -106,28 +105,7 @@ class Entries:
             self._replaced.append(known["id"])  # its own webhook was late: from now on it is what was said just now
         if not is_sent and item.opens_window:
             self._note_address(item.customer, state)
-        draft = MessageDraft(
-            id=new_id(),
-            number_id=state.number_id,
-            channel_id=state.channel_id,
-            conversation_id=state.id,
-            sequence=state.next_sequence(),
-            direction="outbound" if is_sent else "inbound",
-            medium=state.medium,
-            type=item.type,
-            origin=item.origin,
-            content=told_content(batch.media.name(item, route.sender_id, batch.now)),
-            provider=provider,
-            created_at=batch.now,
-            provider_id=item.provider_id,
-            provider_time=provider_time(item.at),
-            status=(item.status or "sent") if is_sent else None,
-            unrouted=channel.is_unrouted,
-            raw=item.raw,
-            reconciled=item.is_reconciled,
-        )
-        batch.store(draft)
-        batch.media.note(item, draft.id)
+        draft = batch.write(item, route, channel, provider, state, state.next_sequence())
         data = describe.conversation_data(state, thread.contact)
         data["message"] = describe.received_message(draft)
         target = _answered(item)

@@ -4,10 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from hub.actions.batch import Batch, Placed, is_ours, provider_time, told_content
-from hub.domain.ids import new_id
+from hub.actions.batch import Batch, Placed, told_content
 from hub.store import messages
-from hub.store.messages import MessageDraft
 from hub.store.pool import Record
 from hub.store.routes import ChannelRoute, Route
 from providers.base import MessageReceived
@@ -42,7 +40,8 @@ async def take_history(
     for conversation_id, named in by_conversation.items():
         next_below = min(lowest.get(conversation_id, 1), 1) - 1
         for place, told in enumerate(_newest_first(list(named.values()))):
-            batch.store(_draft(batch, told, conversation_id, next_below - place))
+            item, route, channel, provider = told
+            batch.write(item, route, channel, provider, batch.states[conversation_id], next_below - place)
     return edits
 
 
@@ -68,30 +67,3 @@ def _newest_first(told: list[_Told]) -> Iterable[_Told]:
     """By the provider's time; of one second as the provider listed them, whichever way that is."""
     first, last = told[0][0].at or 0, told[-1][0].at or 0
     return sorted(told if first > last else reversed(told), key=lambda entry: -(entry[0].at or 0))
-
-
-def _draft(batch: Batch, told: _Told, conversation_id: UUID, sequence: int) -> MessageDraft:
-    item, route, channel, provider = told
-    state, is_sent = batch.states[conversation_id], is_ours(item)
-    draft = MessageDraft(
-        id=new_id(),
-        number_id=state.number_id,
-        channel_id=state.channel_id,
-        conversation_id=state.id,
-        sequence=sequence,
-        direction="outbound" if is_sent else "inbound",
-        medium=state.medium,
-        type=item.type,
-        origin=item.origin,
-        content=told_content(batch.media.name(item, route.sender_id, batch.now)),
-        provider=provider,
-        created_at=batch.now,
-        provider_id=item.provider_id,
-        provider_time=provider_time(item.at),
-        status=(item.status or "sent") if is_sent else None,
-        unrouted=channel.is_unrouted,
-        raw=item.raw,
-        history=True,
-    )
-    batch.media.note(item, draft.id)
-    return draft

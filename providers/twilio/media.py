@@ -5,16 +5,16 @@ redirect to where the file is kept, which is good for four hours and must not se
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 from yarl import URL
 
 from providers.base import MediaRef, MediaStream, NotTaken, Refused
-from providers.fetching import CHUNK, MAX_REDIRECTS, PLAIN, Hosts, filename_of, may_work_later, meaning_of, size_of
+from providers.fetching import CHUNK, MAX_REDIRECTS, PLAIN, Hosts, filename_of, meaning_of, size_of, within
 from providers.twilio.errors import from_failure
 
 API: Final = Hosts(frozenset({"api.twilio.com"}))
@@ -31,8 +31,6 @@ KEPT: Final = frozenset(
 """Where files may be: at the API, its CDN, or, without HTTP authentication for media, in a bucket of Twilio's."""
 TOTAL: Final = 10
 """Time-outs of a request that a whole download may take."""
-
-Result = TypeVar("Result")
 
 
 class Downloads:
@@ -85,7 +83,7 @@ class Downloads:
         if API.allow(url) or self._hosts.is_own(url):
             url, headers = self._rewrite(url), PLAIN | {"Authorization": self._authorization}
         for _ in range(MAX_REDIRECTS + 1):
-            answer = await _within(deadline, self._get(url, headers))
+            answer = await within(deadline, self._get(url, headers), from_failure)
             location = answer.headers.get("Location") if 300 <= answer.status < 400 else None
             if location is None:
                 error = meaning_of(answer.status, answer.headers.get("Retry-After"))
@@ -108,14 +106,5 @@ class Downloads:
 
 
 async def _pieces(answer: aiohttp.ClientResponse, deadline: float) -> AsyncIterator[bytes]:
-    while piece := await _within(deadline, answer.content.read(CHUNK)):
+    while piece := await within(deadline, answer.content.read(CHUNK), from_failure):
         yield piece
-
-
-async def _within(deadline: float, waiting: Awaitable[Result]) -> Result:
-    """Wait, until the deadline at most. Raises `NotTaken`."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await waiting
-    except Exception as error:
-        raise may_work_later(from_failure(error)) from error

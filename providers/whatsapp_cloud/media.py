@@ -9,13 +9,23 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import httpx
 from pywa_async.api import GraphAPIAsync
 
 from providers.base import MediaRef, MediaStream, NotTaken, Refused, SendError
-from providers.fetching import CHUNK, MAX_REDIRECTS, PLAIN, Hosts, filename_of, may_work_later, meaning_of, size_of
+from providers.fetching import (
+    CHUNK,
+    MAX_REDIRECTS,
+    PLAIN,
+    Hosts,
+    filename_of,
+    may_work_later,
+    meaning_of,
+    size_of,
+    within,
+)
 from providers.whatsapp_cloud.errors import from_failure
 from providers.whatsapp_cloud.values import as_dict, text_of
 
@@ -25,8 +35,6 @@ TOTAL: Final = 10
 """Time-outs of a request that a whole download may take."""
 
 Ask = Callable[[Callable[[GraphAPIAsync], Awaitable[Any]]], Awaitable[Any]]
-
-Result = TypeVar("Result")
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
 _GONE: Final = frozenset({"sender_not_registered", "invalid_content", "media_unavailable", "not_found"})
@@ -95,7 +103,7 @@ async def _open(
     """The answer that has the file. The token goes to the first address only: a redirect is asked without it."""
     headers = PLAIN | {"Authorization": f"Bearer {access_token}"}
     for _ in range(MAX_REDIRECTS + 1):
-        answer = await _within(deadline, _get(session, url, headers))
+        answer = await within(deadline, _get(session, url, headers), from_failure)
         if answer.is_success or not answer.has_redirect_location:
             error = meaning_of(answer.status_code, answer.headers.get("Retry-After"))
             if error is None:
@@ -113,15 +121,6 @@ async def _get(session: httpx.AsyncClient, url: str, headers: Mapping[str, str])
 
 async def _pieces(answer: httpx.Response, deadline: float) -> AsyncIterator[bytes]:
     raw = answer.aiter_raw(CHUNK)
-    while (piece := await _within(deadline, anext(raw, None))) is not None:
+    while (piece := await within(deadline, anext(raw, None), from_failure)) is not None:
         if piece:
             yield piece
-
-
-async def _within(deadline: float, waiting: Awaitable[Result]) -> Result:
-    """Wait, until the deadline at most. Raises `NotTaken`."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await waiting
-    except Exception as error:
-        raise may_work_later(from_failure(error)) from error

@@ -51,12 +51,19 @@ class Line:
         self._open.set()
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Also one that is being taken is broken, when the line goes down."""
+        self._links.add(writer)
+        taking = asyncio.current_task()
+        assert taking
+        self._keep(taking)
         there, back = await asyncio.open_unix_connection(self.target)
-        self._links |= {writer, back}
+        self._links.add(back)
         for source, sink in ((reader, back), (there, writer)):
-            task = asyncio.create_task(self._carry(source, sink))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(asyncio.create_task(self._carry(source, sink)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
