@@ -45,7 +45,7 @@ $(VENV)/.ready-bench: $(VENV)/.ready requirements-bench.txt
 	touch $@
 
 soak: setup
-	$(BIN)/pytest tests/soak -m soak --no-header -s
+	$(BIN)/pytest tests -m soak --no-header -s
 
 format: setup
 	$(BIN)/ruff format

@@ -61,6 +61,7 @@ async def test_b3_everything_acknowledged_before_a_kill_is_delivered_after_it(hu
     assert await hub.process.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.soak
 async def test_b3_a_kill_does_not_empty_the_spool(database_url: str, tmp_path: Path) -> None:
     """The database is away, Twilio is answered 200, and then the hub is killed."""
     async with AsyncExitStack() as stack:

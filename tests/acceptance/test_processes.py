@@ -47,6 +47,7 @@ async def measured(made: World, name: str) -> float:
     return sum(float(found) for found in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 
+@pytest.mark.soak
 async def test_b3_no_request_is_lost_when_a_process_is_killed_or_all_are_replaced(
     database_url: str, tmp_path: Path
 ) -> None:

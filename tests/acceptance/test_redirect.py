@@ -589,6 +589,7 @@ async def test_k3_a_click_that_comes_after_its_page_binds_all_the_same(
         await until(lambda: hub.spooled() == 0)
 
 
+@pytest.mark.soak
 async def test_two_processes_share_the_clicks_and_the_next_brings_in_what_they_leave(
     database_url: str, tmp_path: Path
 ) -> None:
