@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # `make test PG=system` uses a PostgreSQL of the machine instead of the wheel's.
 PG ?= wheel
 export PG
+# Modules are compiled once, not by each of the hundred processes that tests start: empty is unset.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo serve test chromium check bench soak format clean
 

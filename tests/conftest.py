@@ -9,13 +9,14 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from tests.support import database
+from tests.support import database, known_types
 from tests.support.world import Open, World, world
 
 settings.register_profile("untimed", deadline=None, max_examples=60)  # how long something takes is for `make bench`
 settings.load_profile("untimed")
 # Errors that tests provoke are logged; to colour their traces, with all variables, would take a tenth of the time.
 _PLAIN = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+known_types.ask_once()
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _PLAIN])
 
 
