@@ -14,6 +14,7 @@ RUN python -m venv /opt/build \
 
 COPY pyproject.toml README.md LICENSE ./
 COPY config ./config
+COPY docs ./docs
 COPY hub ./hub
 COPY providers ./providers
 RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \

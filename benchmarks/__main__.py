@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import deliveries, growth, ingest, isolation, latency, redirect, servers, subscribers
+from benchmarks import console, deliveries, growth, ingest, isolation, latency, redirect, servers, subscribers
 from benchmarks.bench import Bench
 from benchmarks.report import Row, table
 
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "subscribers": subscribers.measure,
     "isolation": isolation.measure,
     "growth": growth.measure,
+    "console": console.measure,
 }
 
 

@@ -78,9 +78,9 @@ class Hub(Served):
         self.call("POST", "/v1/admin/numbers", {"e164": line.e164, "senders": senders})
         return line
 
-    def connect(self, line: Line, endpoint: str | None = None) -> Member:
-        """Register a service and connect it; with no endpoint it would pull."""
-        made = self.call("POST", "/v1/admin/services", {"name": "service", "plan": "bundle"})
+    def connect(self, line: Line, endpoint: str | None = None, **more: Any) -> Member:
+        """Register a service, of which `more` is told, and connect it; with no endpoint it would pull."""
+        made = self.call("POST", "/v1/admin/services", {"name": "service", "plan": "bundle", **more})
         member = Member(made["api_key"], line)
         self.reconnect(member, endpoint)
         return member
@@ -197,7 +197,9 @@ def postgres(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def hub(database: Database, data_dir: Path, roles: str = "gateway,fanout,sender,janitor") -> Iterator[Hub]:
+def hub(
+    database: Database, data_dir: Path, roles: str = "gateway,fanout,sender,janitor", **settings: str
+) -> Iterator[Hub]:
     """A real hub in one process. Those over one database share their `data_dir`, for its keys."""
     port = free_port()
     env = {
@@ -209,10 +211,12 @@ def hub(database: Database, data_dir: Path, roles: str = "gateway,fanout,sender,
         "PARTYLINE_ALLOW_PRIVATE_ENDPOINTS": "127.0.0.0/8",
         "PARTYLINE_LOG_LEVEL": "error",
         "PARTYLINE_INGEST_QUEUE": "100000",
+        "PARTYLINE_REQUESTS_PER_SECOND": "0",
         "PARTYLINE_ROLES": roles,
         "PARTYLINE_LINK_BASE_URL": f"https://{LINK_HOST}",
         "PARTYLINE_SITE_DOMAINS": "bench.example",
         "PARTYLINE_TRACKING_CONSENT": "implied",
+        **{f"PARTYLINE_{name.upper()}": value for name, value in settings.items()},
     }
     with _listening("-m", "hub", "serve", port=port, ready="/readyz", env=env) as served:
         yield Hub(served.port, served.pid)

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line shown")
     log_format: Literal["json", "console"] = Field("json", description="one JSON object a line, or for people")
     open_metrics: bool = Field(False, description="serve /metrics without the operator's key")
+    open_docs: bool = Field(False, description="serve /docs without a key")
 
     meta_app_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="secrets of the Meta app, comma-separated during rotation"
@@ -113,6 +114,9 @@ class Settings(BaseSettings):
     new_conversations_per_hour: int = Field(
         20, ge=0, description="conversations an hour that a service other than the parent may begin; 0 is no limit"
     )
+    requests_per_second: int = Field(
+        50, ge=0, description="requests a second of each API key of a service, to each process; 0 is no limit (rule H4)"
+    )
     ingest_queue: int = Field(10_000, ge=1, description="webhooks waiting for the database before Meta gets 503")
     secret_overlap: int = Field(86_400, ge=0, description="seconds an old signing secret stays live after rotation")
     inbound_key_days: int = Field(45, ge=30, description="days a provider item is known as seen (rule B4)")
@@ -160,6 +164,13 @@ class Settings(BaseSettings):
     def reached_at(self) -> str:
         """The URL that providers call this hub by."""
         return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def reached_here(self) -> str:
+        """The URL that this hub is reached by from its own machine."""
+        any_address = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  where it listens, seen from here
+        host = any_address.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+        return f"http://{host}:{self.port}"
 
     @classmethod
     def settings_customise_sources(

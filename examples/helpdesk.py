@@ -37,7 +37,7 @@ class Helpdesk(Backend):
         """Ana writes. The event's id makes sure that she answers each message once, even after a crash."""
         text = f"{greeting}, this is Ana. I am looking into it."
         try:
-            answer = await self.reply(str(event.conversation_id), text, agent="Ana", once=f"answer-{event.id}")
+            answer = await self.reply(event, text, agent="Ana", once=f"answer-{event.id}")
         except Problem as refusal:
             if refusal.is_temporary:
                 raise  # the hub sends the event again

@@ -2,61 +2,46 @@
 
 Commands import what they run themselves, so that `--help` is quick and Ctrl-C finds no half-made imports.
 
-Exit codes: 0 done, 1 something is wrong and was said, 2 the command line is wrong, 70 a part of the hub could not live.
+Exit codes: 0 done, 1 something is wrong and was said, 2 the command line is wrong, 3 the hub cannot be reached, 70 a
+part of the hub could not live, 130 interrupted.
 """
 
 import asyncio
+import io
 import signal
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import click
 import structlog
-import uvloop
-from pydantic import ValidationError
 
 from config import logs
 from config.settings import Settings
+from hub.commands.completion import completion
+from hub.commands.replay import replay
+from hub.commands.running import load_settings, run_hub
+from hub.commands.tail import tail
+from hub.commands.trace import trace
+from hub.commands.verify import verify
 
 log = structlog.get_logger()
 
 _PART = click.FloatRange(0, 1)
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment; ends the command with what is wrong, all of it."""
-    try:
-        return Settings(**overrides)
-    except ValidationError as error:
-        for fault in error.errors(include_url=False, include_input=False):
-            name = "PARTYLINE_" + "_".join(str(part) for part in fault["loc"][:1]).upper()
-            click.echo(f"{name}: {fault['msg']}", err=True)
-        raise SystemExit(1) from None
-    except ValueError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(1) from None
+_EXIT_CODES: Final = (
+    "Exit codes: 0 done; 1 something is wrong and was said; 2 the command line is wrong; 3 the hub cannot be reached;"
+    " 70 a part of the hub could not live; 130 interrupted."
+)
 
 
-def run(make: Callable[[], Coroutine[Any, Any, int]]) -> None:
-    """Run a command's coroutine on uvloop and exit with its code; known refusals are a sentence, no trace."""
-    from hub.app import Unfit, telling
-
-    try:
-        with telling(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(make())
-    except Unfit as error:
-        click.echo(f"partyline: {error.code}: {error}", err=True)
-        code = 1
-    except KeyboardInterrupt:
-        code = 130
-    sys.exit(code)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
 @click.version_option(package_name="partyline")
 def main() -> None:
     """A messaging hub that shares one WhatsApp and SMS number between many backends."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show ends no command
+            stream.reconfigure(errors="replace")
 
 
 @main.command()
@@ -67,7 +52,7 @@ def serve(**options: Any) -> None:
     overrides = {name: value for name, value in options.items() if value is not None}
     settings = load_settings(**overrides)
     logs.configure(settings.log_level, settings.log_format)
-    run(lambda: _serve(settings) if settings.processes == 1 else _oversee(settings, overrides))
+    run_hub(lambda: _serve(settings) if settings.processes == 1 else _oversee(settings, overrides))
 
 
 async def _serve(settings: Settings) -> int:
@@ -128,7 +113,7 @@ def worker() -> None:
         return await worker_process.work(settings, parent, _event_of(signal.SIGTERM, signal.SIGINT))
 
     try:
-        run(work)
+        run_hub(work)
     finally:
         parent.close()
 
@@ -138,7 +123,7 @@ def migrate() -> None:
     """Bring the database's schema up to date."""
     settings = load_settings()
     logs.configure(settings.log_level, "console")
-    run(lambda: _migrate(settings))
+    run_hub(lambda: _migrate(settings))
 
 
 async def _migrate(settings: Settings) -> int:
@@ -160,17 +145,22 @@ def demo_command(*, once: bool, port: int) -> None:
     logs.configure("error", "console")
     from hub import demo
 
-    run(lambda: demo.play(once=once, port=port))
+    run_hub(lambda: demo.play(once=once, port=port))
 
 
 @main.command("check")
-def check_command() -> None:
-    """Look for what is wrong with the configuration, the database, the providers."""
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document a finding instead of a table.")
+def check_command(*, as_json: bool) -> None:
+    """Look for what is wrong: configuration, database, network, providers, services' endpoints.
+
+    Says of each thing what was found and what to do. Exits with 1 where something fails; warnings count as passed.
+    Nothing is changed, and nobody is sent an event.
+    """
     settings = load_settings()
     logs.configure("error", "console")
     from hub import check
 
-    run(lambda: check.report(settings))
+    run_hub(lambda: check.report(settings, as_json=as_json))
 
 
 def _list_scenarios(context: click.Context, _: click.Parameter, is_wanted: bool) -> None:
@@ -189,7 +179,8 @@ def _list_scenarios(context: click.Context, _: click.Parameter, is_wanted: bool)
 @click.argument("scenario", default="mixed")
 @click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list_scenarios,
               help="Print the scenarios there are, and exit.")  # fmt: skip
-@click.option("--hub", "hub_url", default="http://127.0.0.1:8080", show_default=True, help="Where the hub listens.")
+@click.option("--hub", "hub_url", metavar="URL",
+              help="Where the hub listens; else on this machine, at HOST and PORT of the settings.")  # fmt: skip
 @click.option("--messages", type=click.IntRange(1), default=100, show_default=True, help="How many to post.")
 @click.option("--customers", type=click.IntRange(1), default=10, show_default=True, help="From how many customers.")
 @click.option("--batch", type=click.IntRange(1), default=10, show_default=True, help="Most messages in one webhook.")
@@ -205,7 +196,8 @@ def _list_scenarios(context: click.Context, _: click.Parameter, is_wanted: bool)
 @click.option(
     "--stay", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds longer, with --api-port."
 )
-def simulate_command(scenario: str, **options: Any) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it as a JSON document.")
+def simulate_command(scenario: str, hub_url: str | None, **options: Any) -> None:
     """Post provider traffic to a hub, signed with the secrets of this environment.
 
     SCENARIO is one that --list names. Options up to --concurrency but --hub and --seed are about the mixed load, which
@@ -217,8 +209,11 @@ def simulate_command(scenario: str, **options: Any) -> None:
         raise click.BadParameter(f"there is no scenario {scenario!r}; --list names all", param_hint="SCENARIO")
     settings = load_settings()
     logs.configure("error", "console")
-    run(lambda: simulate.traffic(settings, scenario=scenario, **options))
+    run_hub(lambda: simulate.traffic(settings, scenario=scenario, hub_url=hub_url or settings.reached_here, **options))
 
+
+for _command in (tail, replay, verify, trace, completion):
+    main.add_command(_command)
 
 if __name__ == "__main__":
     main(prog_name="partyline")

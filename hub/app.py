@@ -1,6 +1,7 @@
 """The composition root: which concrete things are plugged together, started in order and stopped in reverse."""
 
 import asyncio
+import errno
 import gc
 import socket
 import tomllib
@@ -33,9 +34,11 @@ from hub.http import (
     click_reports,
     collector,
     consents,
+    console,
     contacts,
     conversations,
     deliveries,
+    docs_pages,
     events,
     handling,
     health,
@@ -50,12 +53,14 @@ from hub.http import (
     reconciliation,
     sending,
     templates,
+    trace,
     tracker,
 )
 from hub.http.client_address import CLIENTS, ClientAddresses
 from hub.http.context import CONTEXT, Context
 from hub.http.link_cache import LinkCache
 from hub.http.link_host import LinkHost
+from hub.http.pace import Pace
 from hub.http.redirect import Redirect
 from hub.http.server import Server
 from hub.store.clicks import ClickSpool
@@ -105,7 +110,8 @@ def telling() -> Iterator[None]:
     except KeyProblem as error:
         raise Unfit("secret_keys", str(error)) from error
     except OSError as error:
-        raise Unfit("not_possible", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")) from error
+        cure = "; end what listens there, or set another PARTYLINE_PORT" if error.errno == errno.EADDRINUSE else ""
+        raise Unfit("not_possible", f"{error.strerror or error}: {error.filename or ''}".rstrip(": ") + cure) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +282,9 @@ def build_app(context: Context, *, is_gateway: bool = True) -> web.Application:
         admin_messages.add_routes(app)
         reconciliation.add_routes(app)
         click_reports.add_routes(app)
+        trace.add_routes(app)
+        docs_pages.add_routes(app)
+        console.add_routes(app)
     return app
 
 
@@ -425,6 +434,7 @@ class _Parts:
             endpoints=policy,
             capabilities={p.name: p.supports for p in connected},
             limits=Limits(settings.agent_per_minute, settings.service_per_minute, settings.new_conversations_per_hour),
+            request_pace=Pace(settings.requests_per_second) if settings.requests_per_second else None,
             providers=by_name,
             files=files,
             media_links=media_links,
@@ -434,8 +444,10 @@ class _Parts:
             auto_merge=settings.auto_merge,
             phone_region=settings.phone_region or None,
             admin_key=admin_key(settings),
+            public_url=settings.reached_at,
             secret_overlap=settings.secret_overlap,
             is_metrics_open=settings.open_metrics,
+            is_docs_open=settings.open_docs,
             problems=lambda: [f"loop:{name}" for name in self._supervisor.dead],
             is_stopping=asyncio.Event(),
         )

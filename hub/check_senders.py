@@ -50,29 +50,33 @@ async def list_stored(database: Database) -> list[Registered]:
 
 async def list_of_running(settings: Settings) -> list[Registered]:
     """The active senders as a hub on this machine lists them to its operator. Raises `OSError`, `ValueError`."""
-    if not settings.port or (settings.admin_key is None and not (settings.data_dir / "admin_key").exists()):
-        raise ValueError("neither its port nor its key is known here")
-    url = f"http://{_host(settings.host)}:{settings.port}/v1/admin/numbers"
-    headers = {"Authorization": f"Bearer {app.admin_key(settings)}"}
-    found: list[Registered | None] = []
-    after: str | None = "0"
-    try:
-        async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers) as session:
-            while after:
-                async with session.get(url, params={"limit": _PAGE, "after": after}) as answer:
-                    if answer.status != 200:
-                        raise ValueError(f"{url} answers {answer.status}")
-                    page = await answer.json()
-                found += [_registered(item["e164"], s) for item in page["items"] for s in item["senders"]]
-                after = page["next"]
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise OSError(str(error) or type(error).__name__) from error
+    items = await list_pages(settings, "numbers")
+    found = [_registered(item["e164"], sender) for item in items for sender in item["senders"]]
     return [sender for sender in found if sender is not None]
 
 
-def _host(host: str) -> str:
-    any_address = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  where it listens, seen from here
-    return any_address.get(host, f"[{host}]" if ":" in host else host)
+async def list_pages(settings: Settings, what: str, pages: int = 50) -> list[dict[str, Any]]:
+    """A list of the operator's API of a hub on this machine, so many pages at most. Raises `OSError`, `ValueError`."""
+    if not settings.port or (settings.admin_key is None and not (settings.data_dir / "admin_key").exists()):
+        raise ValueError("neither its port nor its key is known here")
+    url = f"{settings.reached_here}/v1/admin/{what}"
+    headers = {"Authorization": f"Bearer {app.admin_key(settings)}"}
+    found: list[dict[str, Any]] = []
+    after: dict[str, str] = {}
+    try:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers) as session:
+            for _ in range(pages):
+                async with session.get(url, params={"limit": _PAGE, **after}) as answer:
+                    if answer.status != 200:
+                        raise ValueError(f"{url} answers {answer.status}")
+                    page = await answer.json()
+                found += page["items"]
+                if not page["next"]:
+                    break
+                after = {"after": page["next"]}
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise OSError(str(error) or type(error).__name__) from error
+    return found
 
 
 def _registered(e164: str, sender: Mapping[str, Any]) -> Registered | None:

@@ -82,6 +82,7 @@ def _print_guide(console: Console, stage: Stage, url: str) -> None:
     chat = next(h.conversation for h in reversed(crm.heard) if h.data.get("contact", {}).get("name") == "Mia")
     line("\n[b]It is yours now.[/] Ctrl-C ends it.\n")
     line(f"  hub        {hub}   admin key {stage.hub.admin_key}")
+    line(f"  console    {hub}/console   (log in with the admin key, or with a service's: it sees what that may see)")
     line(f"  providers  {stage.simulator.url}   (Meta's and Twilio's APIs, simulated)")
     for part in stage.parts.values():
         line(f"  {part.name:<10} {part.url}   API key {part.key}")

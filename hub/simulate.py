@@ -3,18 +3,16 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from config.settings import Settings
 from hub import app
+from hub.printing import Bar, print_json, print_table, progress, say
 from providers.simulator import NotAccepted, Number, Simulator, StatusPlan
 from providers.simulator.ledger import Medium
 from providers.simulator.mix import Mix, SignedWebhook, mixed
@@ -51,14 +49,15 @@ async def traffic(
     phone_number_id: str | None = None,
     api_port: int | None = None,
     stay: float = 10.0,
+    as_json: bool = False,
     **mix: Any,
 ) -> int:
-    """Post a scenario's webhooks, signed with the secrets of these settings; 0 when all were answered 200.
+    """Post a scenario's webhooks, signed with the secrets of these settings; 0 when all were answered 200. What came of
+    it is printed, as a table or as JSON.
 
     They go to `phone_number_id`, or to the numbers the hub knows of. The same seed makes the same messages: posted
     again, they are repeats. With `api_port` the providers' APIs are served there, and `stay` seconds longer.
     """
-    console = Console(highlight=False)
     try:
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(aiohttp.ClientSession(base_url=hub_url, timeout=_TIMEOUT))
@@ -67,15 +66,35 @@ async def traffic(
                 await stage.simulator.start(port=api_port)
                 stack.push_async_callback(stage.simulator.stop)
                 stage.has_api = True
-            posted = await (_play(console, stage, scenario) if scenario != MIXED else
-                            _mix(console, stage, session, Mix(**mix)))  # fmt: skip
+            posted = await (_play(stage, scenario) if scenario != MIXED else _mix(stage, session, Mix(**mix)))
+            posted.show(as_json=as_json)
             if api_port is not None:
+                say(f"the providers' APIs stay at http://127.0.0.1:{api_port} for {stay:g} s more; Ctrl-C ends them")
                 await asyncio.sleep(stay)
                 await stage.simulator.settle()
     except (NoTrafficError, NotPlayableError, NotAccepted, aiohttp.ClientError, OSError, ValueError) as error:
-        console.print(f"[red]{escape(str(error) or type(error).__name__)}[/]", soft_wrap=True)
+        say(str(error) or type(error).__name__)
         return 1
-    return int(posted != {"200"})
+    return int(set(posted.answers) != {"200"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """What came of it: answers by status, other figures by name, and how a table puts them."""
+
+    scenario: str
+    title: str
+    answers: Mapping[str, int]
+    figures: Mapping[str, float]
+    rows: Sequence[tuple[str, str]]
+
+    def show(self, *, as_json: bool) -> None:
+        """Print it."""
+        if as_json:
+            print_json({"scenario": self.scenario, "answers": dict(self.answers), **self.figures})
+            return
+        answered = [(f"answered {status}", str(count)) for status, count in sorted(self.answers.items())]
+        print_table((self.scenario, ""), [*self.rows[:2], *answered, *self.rows[2:]], title=self.title)
 
 
 # The stage --------------------------------------------------------------------------------------------------------
@@ -158,44 +177,39 @@ def _senders_of(item: Mapping[str, Any]) -> Iterator[_Sender]:
 # A scenario -------------------------------------------------------------------------------------------------------
 
 
-async def _play(console: Console, stage: Stage, scenario: str) -> set[str]:
+async def _play(stage: Stage, scenario: str) -> _Posted:
     """Play it step by step; gives how its webhooks were answered. Raises what stops it."""
     began = time.perf_counter()
     stage.simulator.poster.meta_tries = 1
     try:
-        await STORIES[scenario](stage)
+        with progress(f"playing {scenario}", None):
+            await STORIES[scenario](stage)
     finally:
         if not stage.has_api:
             await stage.simulator.stop()
     lost = sum(posted.status is None for posted in stage.simulator.posted)
     answers = Counter(str(posted.status) for posted in stage.simulator.posted if posted.status is not None)
-    console.print(escape(SCENARIOS[scenario]), soft_wrap=True)
-    table = Table(scenario, "")
-    table.columns[1].justify = "right"
-    _print_answers(table, answers)
-    if lost:
-        table.add_row("lost on purpose", str(lost))
-    table.add_row("seconds", f"{time.perf_counter() - began:.1f}")
-    console.print(table)
-    return set(answers)
+    seconds = round(time.perf_counter() - began, 1)
+    rows = [*([("lost on purpose", str(lost))] if lost else []), ("seconds", f"{seconds:.1f}")]
+    return _Posted(scenario, SCENARIOS[scenario], answers, {"lost": lost, "seconds": seconds}, rows)
 
 
 # A mixed load -----------------------------------------------------------------------------------------------------
 
 
-async def _mix(console: Console, stage: Stage, session: aiohttp.ClientSession, mix: Mix) -> set[str]:
+async def _mix(stage: Stage, session: aiohttp.ClientSession, mix: Mix) -> _Posted:
     """Post it, `mix.concurrency` webhooks at a time, each once; gives how they were answered."""
     load = list(mixed(stage, mix))
     tally, waiting = _Tally(), iter(load)
     began = time.perf_counter()
-    await asyncio.gather(*(_post(session, waiting, tally) for _ in range(mix.concurrency)))
+    with progress("posting", len(load)) as bar:
+        await asyncio.gather(*(_post(session, waiting, tally, bar) for _ in range(mix.concurrency)))
     tally.elapsed = time.perf_counter() - began
     await stage.simulator.settle()
-    _print(console, tally, mix)
-    return set(tally.answers)
+    return _posted(tally, mix)
 
 
-async def _post(session: aiohttp.ClientSession, load: Iterator[SignedWebhook], tally: _Tally) -> None:
+async def _post(session: aiohttp.ClientSession, load: Iterator[SignedWebhook], tally: _Tally, bar: Bar) -> None:
     for webhook in load:
         tally.messages += webhook.messages
         began = time.perf_counter()
@@ -206,24 +220,27 @@ async def _post(session: aiohttp.ClientSession, load: Iterator[SignedWebhook], t
         except (aiohttp.ClientError, TimeoutError):
             tally.answers[_UNANSWERED] += 1
         tally.seconds.append(time.perf_counter() - began)
+        bar.step()
 
 
-def _print(console: Console, tally: _Tally, mix: Mix) -> None:
+def _posted(tally: _Tally, mix: Mix) -> _Posted:
     whom = "Meta" if not mix.twilio else "Twilio" if mix.twilio == 1 else "Meta and Twilio"
-    table = Table("traffic", "", title=f"Posted as {whom}", title_justify="left")
-    table.columns[1].justify = "right"
-    table.add_row("webhooks", str(len(tally.seconds)))
-    table.add_row("messages in them, repeats included", str(tally.messages))
-    _print_answers(table, tally.answers)
-    table.add_row("messages a second", f"{tally.messages / tally.elapsed:.0f}")
-    table.add_row("p50", f"{_percentile(tally.seconds, 0.5):.1f} ms")
-    table.add_row("p99", f"{_percentile(tally.seconds, 0.99):.1f} ms")
-    console.print(table)
-
-
-def _print_answers(table: Table, answers: Mapping[str, int]) -> None:
-    for status, count in sorted(answers.items()):
-        table.add_row(f"answered [{'green' if status == '200' else 'red'}]{status}[/]", str(count))
+    rate, p50, p99 = tally.messages / tally.elapsed, _percentile(tally.seconds, 0.5), _percentile(tally.seconds, 0.99)
+    figures = {
+        "webhooks": len(tally.seconds),
+        "messages": tally.messages,
+        "messages_per_second": round(rate),
+        "p50_ms": round(p50, 1),
+        "p99_ms": round(p99, 1),
+    }
+    rows = [
+        ("webhooks", str(len(tally.seconds))),
+        ("messages in them, repeats included", str(tally.messages)),
+        ("messages a second", f"{rate:.0f}"),
+        ("p50", f"{p50:.1f} ms"),
+        ("p99", f"{p99:.1f} ms"),
+    ]
+    return _Posted(MIXED, f"Posted as {whom}", tally.answers, figures, rows)
 
 
 def _percentile(seconds: list[float], part: float) -> float:

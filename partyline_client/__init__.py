@@ -1,6 +1,7 @@
-"""Partyline for receivers: verify what the hub posts, drop repeats, see gaps, answer, reply.
+"""Partyline for the services on a shared number: verify what the hub posts, drop repeats, see gaps, reply, follow.
 
-Needs the standard library and `standardwebhooks`, does no I/O but in `Hub`, and fits any web framework:
+The core needs the standard library and `standardwebhooks`, and fits any web framework. `partyline_client.aiohttp` has
+`AsyncHub` and an adapter, `partyline_client.asgi` an adapter for ASGI. In a synchronous application:
 
     receiver = Receiver(secrets=["whsec_..."])
     seen, sequences = Seen(), Sequences()
@@ -19,7 +20,6 @@ Needs the standard library and `standardwebhooks`, does no I/O but in `Hub`, and
 """
 
 from partyline_client.answers import DONE, Answer, answer_for
-from partyline_client.calls import Page
 from partyline_client.errors import (
     BadSignature,
     Gone,
@@ -36,14 +36,19 @@ from partyline_client.errors import (
     Unreadable,
 )
 from partyline_client.events import Event, Expired, Presence
+from partyline_client.following import follow_feed, follow_stream
 from partyline_client.hub import Hub
 from partyline_client.receiver import Receiver
+from partyline_client.request import Items, Page, Request, read_answer
+from partyline_client.retries import NEVER, Retries
 from partyline_client.seen import Memory, Seen
 from partyline_client.sequences import Missing, Observation, Place, Sequences
+from partyline_client.store import Store
 from partyline_client.stream import EventStream, StreamEvent
 
 __all__ = [
     "DONE",
+    "NEVER",
     "Answer",
     "BadSignature",
     "Event",
@@ -53,6 +58,7 @@ __all__ = [
     "Hub",
     "HubError",
     "InProgress",
+    "Items",
     "Later",
     "Malformed",
     "Memory",
@@ -66,11 +72,17 @@ __all__ = [
     "Problem",
     "Receiver",
     "Rejected",
+    "Request",
+    "Retries",
     "Seen",
     "Sequences",
+    "Store",
     "StreamEvent",
     "TooOld",
     "Unreachable",
     "Unreadable",
     "answer_for",
+    "follow_feed",
+    "follow_stream",
+    "read_answer",
 ]

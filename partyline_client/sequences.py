@@ -51,12 +51,43 @@ class Observation:
 
 
 @dataclass(slots=True)
-class _Conversation:
-    """`oldest` to `highest` is what we know about; all of it came but for `missing`, in ascending order."""
+class Numbers:
+    """What is known of one conversation: `oldest` to `highest`, of which all came but for `missing`, ascending."""
 
     oldest: int
     highest: int
     missing: list[Missing] = field(default_factory=list)
+
+    def note(self, sequence: int, *, is_replay: bool = False) -> Observation:
+        """Say where a number stands, and remember it."""
+        return self._fill(sequence) if is_replay or sequence <= self.highest else self._go_on(sequence)
+
+    def _go_on(self, sequence: int) -> Observation:
+        """A number above all others."""
+        expected, self.highest = self.highest + 1, sequence
+        if sequence == expected:
+            return Observation(Place.IN_ORDER)
+        gap = Missing(expected, sequence - 1)
+        self.missing.append(gap)
+        self._forget()
+        return Observation(Place.GAP, gap)
+
+    def _fill(self, sequence: int) -> Observation:
+        """An old number, or a replay of one that is yet to come."""
+        if not self.oldest <= sequence <= self.highest:
+            return Observation(Place.LATE)
+        for index, gap in enumerate(self.missing):
+            if gap.first <= sequence <= gap.last:
+                halves = (Missing(gap.first, sequence - 1), Missing(sequence + 1, gap.last))
+                self.missing[index : index + 1] = [half for half in halves if half.first <= half.last]
+                self._forget()
+                return Observation(Place.LATE)
+        return Observation(Place.REPEAT)
+
+    def _forget(self) -> None:
+        """Keep the newest ranges; what is below them is not known any more."""
+        if len(self.missing) > RANGES:
+            self.oldest = self.missing.pop(0).last + 1
 
 
 class Sequences:
@@ -64,7 +95,7 @@ class Sequences:
 
     def __init__(self, *, limit: int = CONVERSATIONS) -> None:
         self._limit = limit
-        self._known: OrderedDict[str, _Conversation] = OrderedDict()
+        self._known: OrderedDict[str, Numbers] = OrderedDict()
         self._lock = threading.Lock()
 
     def observe(self, event: Event) -> Observation:
@@ -79,10 +110,10 @@ class Sequences:
             known = self._known.get(conversation_id)
             if known is not None:
                 self._known.move_to_end(conversation_id)
-                return _fill(known, sequence) if is_replay or sequence <= known.highest else _go_on(known, sequence)
+                return known.note(sequence, is_replay=is_replay)
             if is_replay:  # an old number says nothing about the next one
                 return Observation(Place.LATE)
-            self._known[conversation_id] = _Conversation(sequence, sequence)
+            self._known[conversation_id] = Numbers(sequence, sequence)
             if len(self._known) > self._limit:
                 self._known.popitem(last=False)
             return Observation(Place.IN_ORDER)
@@ -92,33 +123,3 @@ class Sequences:
         with self._lock:
             known = self._known.get(conversation_id)
             return tuple(known.missing) if known else ()
-
-
-def _go_on(known: _Conversation, sequence: int) -> Observation:
-    """A number above all others."""
-    expected, known.highest = known.highest + 1, sequence
-    if sequence == expected:
-        return Observation(Place.IN_ORDER)
-    gap = Missing(expected, sequence - 1)
-    known.missing.append(gap)
-    _forget(known)
-    return Observation(Place.GAP, gap)
-
-
-def _fill(known: _Conversation, sequence: int) -> Observation:
-    """An old number, or a replay of one that is yet to come."""
-    if not known.oldest <= sequence <= known.highest:
-        return Observation(Place.LATE)
-    for index, gap in enumerate(known.missing):
-        if gap.first <= sequence <= gap.last:
-            halves = (Missing(gap.first, sequence - 1), Missing(sequence + 1, gap.last))
-            known.missing[index : index + 1] = [half for half in halves if half.first <= half.last]
-            _forget(known)
-            return Observation(Place.LATE)
-    return Observation(Place.REPEAT)
-
-
-def _forget(known: _Conversation) -> None:
-    """Keep the newest ranges; what is below them is not known any more."""
-    if len(known.missing) > RANGES:
-        known.oldest = known.missing.pop(0).last + 1

@@ -10,36 +10,38 @@ from typing import Any
 
 import aiohttp
 
-PATIENCE = aiohttp.ClientTimeout(total=5)
+from partyline_client import NEVER, Problem
+from partyline_client.aiohttp import AsyncHub
+
+PATIENCE = 5.0
 """Seconds the hub has: an order must not wait for it."""
 
 
 class Refused(Exception):
     """What the customer typed cannot be read: the hub's sentences, by field."""
 
-    def __init__(self, problem: dict[str, Any]) -> None:
-        super().__init__(problem["detail"])
-        self.faults = {fault["pointer"].strip("/"): fault["detail"] for fault in problem["errors"]}
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.faults = {fault["pointer"].strip("/"): fault["detail"] for fault in problem.errors}
 
 
 class Hub:
     """The hub, called with this service's API key; it needs the scope `profiles`."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str) -> None:
-        self._session, self._url = session, url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._hub = AsyncHub(url, key, session=session, timeout=PATIENCE, retries=NEVER)
 
     async def identify(self, **said: Any) -> str:
         """Declare a customer: `email`, `phone`, `consents`, and the `handle` of the browser they are at. Gives the
-        hub's id of the contact. Raises `Refused`; `aiohttp.ClientError` and TimeoutError where the hub is away.
+        hub's id of the contact. Raises `Refused`, and `HubError` where the hub is away.
         """
-        body = {name: value for name, value in said.items() if value}
-        url = f"{self._url}/v1/identify"
-        async with self._session.post(url, json=body, headers=self._headers, timeout=PATIENCE) as answer:
-            if answer.status == 422:
-                raise Refused(await answer.json(content_type=None))
-            answer.raise_for_status()
-            return str((await answer.json())["contact"]["id"])
+        try:
+            known = await self._hub.identify(**{name: value for name, value in said.items() if value})
+        except Problem as problem:
+            if problem.status == 422:
+                raise Refused(problem) from None
+            raise
+        return known["contact"]["id"]
 
 
 def signed(

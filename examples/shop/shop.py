@@ -4,12 +4,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import aiohttp
 from aiohttp import web
 
 from examples.shop import pages
 from examples.shop.goods import PRODUCTS, Product
 from examples.shop.hub import Hub, Refused, signed
+from partyline_client import HubError
 
 HERE = Path(__file__).parent
 LOGIN = "session"
@@ -88,7 +88,7 @@ class Shop:
             if faults := {name: text for name, text in refused.faults.items() if name in {"email", "phone"}}:
                 return self._form(request, product, typed, faults)
             self.say(f"shop: the hub did not take it: {refused}")
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except HubError as error:
             self.say(f"shop: the hub was not told: {error!r}")  # a real shop tries again later; the order stands
         self._orders.append(product)
         raise web.HTTPSeeOther(f"/orders/{len(self._orders)}")

@@ -13,10 +13,11 @@ from hub.actions.told_by_refusal import find_wish, lock_concerned, note_wish
 from hub.domain.addresses import phone_key
 from hub.domain.backoff import SEND_SCHEDULE, delay
 from hub.domain.events import Event
-from hub.store import contacts, conversations, event_log, inbound, outbox
+from hub.store import contacts, conversations, event_log, inbound, lives, outbox
 from hub.store.conversations import ConversationState
+from hub.store.lives import ProviderCall
 from hub.store.pool import Connection
-from providers.base import NotTaken, OutcomeUnknown, SendError, Sent
+from providers.base import NotTaken, OutcomeUnknown, Refused, SendError, Sent
 
 UNKNOWN_HOLDS: Final = 30.0
 """Seconds an unknown outcome keeps what follows in its conversation waiting (E8)."""
@@ -26,6 +27,7 @@ _AHEAD: Final = 0.9
 """What part of the wait that a provider asks for is kept with the message, for whoever takes the queue over. The owner
 keeps all of it, for the sender: then the message is ready and has the place it had.
 """
+_LONGEST_CODE: Final = 100
 _RANDOM: Final = random.Random()  # noqa: S311  jitter, no secret
 
 Outcome = Sent | SendError
@@ -39,16 +41,36 @@ class From:
     is_unwell: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a message was handed to its provider: when that began, how long the answer took (None: nobody knows), and how
+    many requests it were.
+    """
+
+    began_at: datetime
+    took_ms: int | None
+    requests: int
+
+
+def outcome_name(outcome: Outcome) -> str:
+    """What came of a send, in one word: taken, refused, not_taken or unknown (E8)."""
+    if isinstance(outcome, Refused):
+        return "refused"
+    if isinstance(outcome, NotTaken):
+        return "not_taken"
+    return "unknown" if isinstance(outcome, SendError) else "taken"
+
+
 async def record_send(
     conn: Connection, message_id: UUID, conversation_id: UUID, outcome: Outcome, attempts: int, now: datetime, *,
     is_repeat: bool = False, sent_to: str | None = None, sender: From | None = None,
-    answered_at: datetime | None = None,
+    answered_at: datetime | None = None, call: Call | None = None,
 ) -> list[Event]:  # fmt: skip
     """Record the outcome of one send and settle its place in the queue; statuses that came early are applied.
 
     With `is_repeat` an earlier call with the same outcome may have been committed. `sent_to` is the form of the
     customer's number that the outcome is about, `sender` whose health it may tell of, `answered_at` when the provider
-    told it, which may be long ago by now.
+    told it, which may be long ago by now; `call` is what the message's life will tell of it.
     """
     early: list[Report] = []
     if isinstance(outcome, Sent):
@@ -73,7 +95,21 @@ async def record_send(
     await conversations.save(conn, list(states.values()))
     if sender:
         drafts += await note_outcome(conn, sender.id, outcome, now, is_unwell=sender.is_unwell)
+    if call:
+        await lives.add_call(conn, _told(message_id, attempts, outcome, call))
     return await event_log.append(conn, drafts)
+
+
+def _told(message_id: UUID, attempts: int, outcome: Outcome, call: Call) -> ProviderCall:
+    """Without the provider's text, which may hold what the customer is called by."""
+    codes = (outcome.code, _storable(outcome.provider_code)) if isinstance(outcome, SendError) else ()
+    name = outcome_name(outcome)
+    return ProviderCall(message_id, call.began_at, attempts, call.took_ms, call.requests, name, *codes)
+
+
+def _storable(code: str | None) -> str | None:
+    """A provider's word, whatever it is: no outcome is lost for what is noted beside it."""
+    return code and code[:_LONGEST_CODE].replace("\0", "").encode(errors="replace").decode()
 
 
 def _note_form(state: ConversationState, outcome: Outcome, sent_to: str | None) -> None:
@@ -134,4 +170,5 @@ async def abandon(
 ) -> list[Event]:
     """A sender ended between the provider call and its record: the outcome is unknown (E8)."""
     lost = OutcomeUnknown("sender_lost", "the process that was sending this ended before it knew")
-    return await record_send(conn, message_id, conversation_id, lost, attempts, now)
+    call = Call(now, None, 1)
+    return await record_send(conn, message_id, conversation_id, lost, attempts, now, call=call)

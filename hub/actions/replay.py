@@ -224,9 +224,13 @@ def replay_view(row: Record) -> dict[str, Any]:
 async def drop_dead_letters(
     conn: Connection, service_id: UUID, actor: str, *, e164: str | None = None, number: int | None = None
 ) -> int:
-    """Give up one event for good, or all of a service (on one of its numbers); lanes held for one go on behind it."""
+    """Give up one event for good, or all of a service (on one of its numbers); lanes held for one go on behind it. The
+    audit trail names the service where somebody else does it.
+    """
     dropped = await dead_letters.drop_dead(conn, service_id, e164, number)
     if dropped:
-        details = {"events": dropped} | ({"event_id": event_id(number)} if number is not None else {})
+        details: dict[str, Any] = {"events": dropped}
+        details |= {"event_id": event_id(number)} if number is not None else {}
+        details |= {"service_id": owner} if (owner := public_id("svc", service_id)) != actor else {}
         await audit.add_audit(conn, actor, "dead_letters.dropped", subject=e164, details=orjson.dumps(details).decode())
     return dropped

@@ -20,8 +20,9 @@ from hub.domain.ids import new_id
 from hub.domain.limits import Limits
 from hub.domain.link_marks import LinkWishes
 from hub.domain.rewriting import Outgoing, segments_of
+from hub.domain.rulings import Acceptance, rulings
 from hub.domain.tracking import Tracking
-from hub.store import contacts, conversations, event_log, media, messages, numbers, outbox, schedule, sent_forms
+from hub.store import contacts, conversations, event_log, lives, media, messages, numbers, outbox, schedule, sent_forms
 from hub.store.conversations import ConversationState
 from hub.store.messages import MessageDraft
 from hub.store.pool import Connection, Record
@@ -41,6 +42,8 @@ class SendRequest:
     seen_sequence: int | None = None
     send_at: datetime | None = None
     links: LinkWishes = field(default_factory=LinkWishes)
+    is_keyed: bool | None = None
+    """Whether the request carried an Idempotency-Key (E6); None: nobody said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,11 @@ async def send(
     is_ahead = _is_ahead(draft)
     must_wait = not is_ahead and policy.must_wait(draft.origin, state.held_by)
     warnings = [*collisions.warnings, *([_held_warning(state)] if must_wait else [])]
+    accepted = Acceptance(
+        request.is_keyed, [warning["code"] for warning in collisions.warnings], draft.send_at if is_ahead else None,
+        must_wait, len(links), tracked is not None and tracked.is_personal,
+    )  # fmt: skip
+    await lives.add_rulings(conn, draft.id, [ruling.view() for ruling in rulings(facts, accepted)], now)
     return Accepted(view, links, warnings, await event_log.append(conn, drafts), is_for_later=is_ahead or must_wait)
 
 

@@ -16,7 +16,7 @@ from hub.domain.ids import public_id
 from hub.domain.masking import PolicyBook, may_see_content, project_holder
 from hub.domain.media_links import MediaLinks
 from hub.domain.timeline import CLICKS, THE_END, VISITS, mark, merged, unmark
-from hub.store import contact_views, contacts, conversations, pickups, visibility, web_timeline
+from hub.store import contact_views, contacts, conversations, people, pickups, visibility, web_timeline
 from hub.store.pool import Connection, Record
 
 _LOWEST: Final = -(2**62)
@@ -82,16 +82,17 @@ class _Item:
 
 
 async def read_timeline(
-    conn: Connection, viewer: UUID, contact_id: UUID, place: Mapping[UUID, int] | None, limit: int, *,
+    conn: Connection, viewer: UUID | None, contact_id: UUID, place: Mapping[UUID, int] | None, limit: int, *,
     is_forward: bool, with_web: bool, links: MediaLinks,
 ) -> Timeline:  # fmt: skip
-    """Messages of all conversations with a contact, and with what was merged into it, on the viewer's channels; and,
+    """Messages of all conversations with a contact, and with what was merged into it, on the viewer's channels, or for
+    the operator (None), a stranger to every author, on all; and,
     `with_web`, its visits and clicks: after a place, oldest first, or before it, newest first. No place: from the
     beginning, or from the end. Raises `NotFound` where none is in reach.
     """
-    people = [row["id"] for row in await contact_views.list_person(conn, contact_id)]
-    reached = {row["id"]: row for row in await web_timeline.list_conversations(conn, viewer, people)}
-    if not reached and not (with_web and await contact_views.may_see(conn, viewer, people)):
+    ids = [row["id"] for row in await contact_views.list_person(conn, contact_id)]
+    reached = {row["id"]: row for row in await _list_reached(conn, viewer, ids)}
+    if not reached and not (with_web and await _may_see(conn, viewer, ids)):
         raise NotFound(
             "There is no such contact with a conversation on a channel this service is connected to (rules A4, C3):"
             " take the contact's id of a conversation of GET /v1/conversations."
@@ -103,7 +104,7 @@ async def read_timeline(
     if with_web:
         web = {lane: _begin_on_web(lane, place, is_forward=is_forward) for lane in (VISITS, CLICKS)}
         begin |= web
-        lists += await _read_web(conn, people, web, limit, is_forward=is_forward)
+        lists += await _read_web(conn, ids, web, limit, is_forward=is_forward)
     items = merged(lists, lambda item: item.order, limit, is_forward=is_forward)
     end = begin | {item.lane: item.place for item in items}
     if is_forward:
@@ -112,6 +113,16 @@ async def read_timeline(
         before, after = end, {key: max(at - 1, 0 if key in web else _LOWEST) for key, at in begin.items()}
     views = await view_conversations(conn, viewer, list(reached.values()))
     return Timeline(views, await _view_items(conn, View(viewer, links), items), before, after)
+
+
+async def _list_reached(conn: Connection, viewer: UUID | None, contact_ids: Sequence[UUID]) -> list[Record]:
+    if viewer is None:
+        return await people.list_talks(conn, contact_ids)
+    return await web_timeline.list_conversations(conn, viewer, contact_ids)
+
+
+async def _may_see(conn: Connection, viewer: UUID | None, contact_ids: Sequence[UUID]) -> bool:
+    return bool(contact_ids) if viewer is None else await contact_views.may_see(conn, viewer, contact_ids)
 
 
 def _time_of(row: Record) -> datetime:

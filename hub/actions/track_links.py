@@ -25,6 +25,8 @@ class Tracked:
 
     form: Outgoing
     links: list[dict[str, Any]]
+    is_personal: bool
+    """Whether they say who clicked them."""
 
 
 async def track_links(
@@ -47,7 +49,7 @@ async def track_links(
     drafts = [
         _link(draft, state, target, pointer(path), is_personal=is_personal) for target, path in plan.targets.values()
     ]
-    return await _tracked(conn, message, plan, host, drafts)
+    return await _tracked(conn, message, plan, host, drafts, is_personal=is_personal)
 
 
 def short_links(tracking: Tracking) -> ShortLinks | None:
@@ -111,7 +113,7 @@ def _link(message: MessageDraft, state: ConversationState, target: str, place: s
 
 
 async def _tracked(
-    conn: Connection, message: Outgoing, plan: Plan, host: ShortLinks, drafts: Sequence[LinkDraft]
+    conn: Connection, message: Outgoing, plan: Plan, host: ShortLinks, drafts: Sequence[LinkDraft], *, is_personal: bool
 ) -> Tracked | None:
     if not drafts:
         return None
@@ -119,4 +121,4 @@ async def _tracked(
     tokens = {url: minted[draft.id] for url, draft in zip(plan.targets, drafts, strict=True)}
     made = rewrite(message.content, plan, host, tokens)
     shown = [describe_link(draft.id, draft.target, draft.place) for draft in drafts]
-    return Tracked(Outgoing(message.kind, made, message.medium, message.provider), shown)
+    return Tracked(Outgoing(message.kind, made, message.medium, message.provider), shown, is_personal)

@@ -67,9 +67,17 @@ class EndpointPolicy:
             raise Invalid("the endpoint's host is neither a name nor an address", code="endpoint_url_invalid")
         is_plain = parts["scheme"].lower() == "http"
         if is_plain and not self.networks:
-            raise Invalid("plain http is only for private endpoints, which are off", code="endpoint_not_allowed")
+            raise Invalid(
+                "plain http is only for networks that the operator allows: use https, or have yours put into"
+                " PARTYLINE_ALLOW_PRIVATE_ENDPOINTS",
+                code="endpoint_not_allowed",
+            )
         if is_literal(host) and not self.may_dial(host, is_plain=is_plain):
-            raise Invalid("this address is not allowed for endpoints", code="endpoint_not_allowed")
+            raise Invalid(
+                f"{host} is not allowed for {'plain http' if is_plain else 'endpoints'}: take a public https address,"
+                " or have the operator put its network into PARTYLINE_ALLOW_PRIVATE_ENDPOINTS",
+                code="endpoint_not_allowed",
+            )
 
 
 def is_literal(host: str) -> bool:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
 
-import orjson
 from aiohttp import web
 
 from hub.actions import pausing, roster
@@ -12,16 +12,20 @@ from hub.actions.delivery_view import view_deliveries
 from hub.actions.register import OPERATOR
 from hub.domain.errors import NotFound
 from hub.domain.events import Event
-from hub.domain.ids import parse_id, public_id
-from hub.http import admin_numbers, admin_quarantine, admin_services
+from hub.domain.ids import public_id
+from hub.http import admin_audit, admin_deliveries, admin_numbers, admin_quarantine, admin_services
+from hub.http.answers.admin import Subscription, Subscriptions
 from hub.http.auth import operator
 from hub.http.context import CONTEXT
+from hub.http.operations import Body, operation
+from hub.http.params import E164, LIMIT, SERVICE, after_id, in_path
 from hub.http.problems import answer
-from hub.http.schemas import ResumeIn, limit_of, number_of, read_optional
-from hub.store import audit, delivery_health
+from hub.http.schemas import ResumeIn, read_optional
+from hub.store import delivery_health
 from hub.store.pool import Connection, Record
 
-_NONE = UUID(int=0)
+_AFTER: Final = after_id("sub")
+_SUBSCRIPTION: Final = in_path("sub", "the subscription")
 
 
 def add_routes(app: web.Application) -> None:
@@ -29,17 +33,19 @@ def add_routes(app: web.Application) -> None:
     admin_services.add_routes(app)
     admin_numbers.add_routes(app)
     admin_quarantine.add_routes(app)
+    admin_deliveries.add_routes(app)
+    admin_audit.add_routes(app)
     for method, path, handler in (
-        ("POST", "services/{id}/numbers/{e164}/pause", pause),
-        ("POST", "services/{id}/numbers/{e164}/resume", resume),
+        ("POST", "services/{id}/numbers/{e164}/pause", pause_service),
+        ("POST", "services/{id}/numbers/{e164}/resume", resume_service),
         ("GET", "subscriptions", list_subscriptions),
         ("GET", "subscriptions/{id}", get_subscription),
-        ("GET", "audit", list_audit),
     ):
         app.router.add_route(method, f"/v1/admin/{path}", operator(handler))
 
 
-async def pause(request: web.Request) -> web.Response:
+@operation(path=(SERVICE, E164), answers={200: Subscription}, codes=("not_connected",))
+async def pause_service(request: web.Request) -> web.Response:
     """Let a service's deliveries wait."""
     context = request.app[CONTEXT]
     async with context.database.transaction() as conn:
@@ -48,8 +54,14 @@ async def pause(request: web.Request) -> web.Response:
     return await _changed(request, own["id"], events)
 
 
-async def resume(request: web.Request) -> web.Response:
-    """Let them go on."""
+@operation(
+    path=(SERVICE, E164),
+    body=Body(ResumeIn, is_optional=True),
+    answers={200: Subscription},
+    codes=("not_connected",),
+)
+async def resume_service(request: web.Request) -> web.Response:
+    """Let a service's deliveries go on, with all that waited or without it."""
     context = request.app[CONTEXT]
     mode = ResumeIn.model_validate(await read_optional(request)).mode
     async with context.database.transaction() as conn:
@@ -59,8 +71,7 @@ async def resume(request: web.Request) -> web.Response:
 
 
 async def _lock_connection(conn: Connection, request: web.Request) -> Record:
-    service_id = parse_id("svc", request.match_info["id"])
-    return (await roster.lock_connection(conn, request.match_info["e164"], service_id))[1]
+    return (await roster.lock_connection(conn, E164.read(request), SERVICE.read(request)))[1]
 
 
 async def _changed(request: web.Request, subscription_id: UUID, events: Sequence[Event]) -> web.Response:
@@ -71,19 +82,20 @@ async def _changed(request: web.Request, subscription_id: UUID, events: Sequence
     return await _subscription(request, subscription_id)
 
 
+@operation(query=(_AFTER, LIMIT), answers={200: Subscriptions})
 async def list_subscriptions(request: web.Request) -> web.Response:
     """Who is connected to what, by age, and how the deliveries to them go."""
-    limit = limit_of(request)
-    after = parse_id("sub", request.query["after"]) if "after" in request.query else _NONE
+    limit, after = LIMIT.read(request), _AFTER.read(request)
     async with request.app[CONTEXT].database.reading() as conn:
         ids = await delivery_health.list_ids(conn, after, limit)
         items = await view_deliveries(conn, ids)
     return answer({"items": items, "next": public_id("sub", ids[-1]) if len(ids) == limit else None})
 
 
+@operation(path=(_SUBSCRIPTION,), answers={200: Subscription})
 async def get_subscription(request: web.Request) -> web.Response:
     """One connection."""
-    return await _subscription(request, parse_id("sub", request.match_info["id"]))
+    return await _subscription(request, _SUBSCRIPTION.read(request))
 
 
 async def _subscription(request: web.Request, subscription_id: UUID) -> web.Response:
@@ -92,23 +104,3 @@ async def _subscription(request: web.Request, subscription_id: UUID) -> web.Resp
     if not found:
         raise NotFound("there is no such subscription, or it has ended")
     return answer(found[0])
-
-
-async def list_audit(request: web.Request) -> web.Response:
-    """Who did what."""
-    after, limit = number_of(request, "after", default=0), limit_of(request)
-    async with request.app[CONTEXT].database.reading() as conn:
-        rows = await audit.list_audit(conn, after, limit)
-    items = [
-        {
-            "id": str(row["id"]),
-            "at": row["at"],
-            "actor": row["actor"],
-            "action": row["action"],
-            "subject": row["subject"],
-            "channel_id": public_id("chn", row["channel_id"]) if row["channel_id"] else None,
-            "details": orjson.Fragment(row["details"]),
-        }
-        for row in rows
-    ]
-    return answer({"items": items, "next": items[-1]["id"] if len(rows) == limit else None})

@@ -10,23 +10,32 @@ from pydantic import Field, StringConstraints
 
 from hub.actions.quarantine import replay_quarantined
 from hub.actions.receive import Received
-from hub.domain.errors import Conflict, Invalid, NotFound
+from hub.domain.errors import Conflict, NotFound
+from hub.http.answers.quarantine import ManyReplayed, QuarantineEntries, QuarantineEntry, Replayed
 from hub.http.auth import operator
 from hub.http.context import CONTEXT, Context
+from hub.http.operations import Body, operation
+from hub.http.params import LIMIT, choice, integer, word, word_in_path
 from hub.http.problems import answer
-from hub.http.schemas import Model, limit_of, number_of, read_optional
+from hub.http.schemas import Model, read_optional
 from hub.store import inbound
 from hub.store.pool import Record, TryAgain
 
 MOST: Final = 100
 """Entries that one call takes in at most."""
 _ATTEMPTS: Final = 3
+_AFTER: Final = integer("after", "the `next` of the page before", default=0)
+_STATE: Final = choice(
+    "state", "`open`: still to be taken in; `noted`: nothing was lost by it", ("open", "noted", "replayed")
+)
+_REASON: Final = word("reason", "why it could not be taken in, as `unknown_number`")
+_ENTRY: Final = word_in_path("id", "the entry", "17", pattern="^[0-9]{1,18}$")
 
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,40}$")]
 EntryId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")]
 
 
-class ReplayIn(Model):
+class QuarantineReplayIn(Model):
     """Which entries to take in: all open ones that fit everything that is said here."""
 
     reason: Code | None = None
@@ -39,25 +48,25 @@ def add_routes(app: web.Application) -> None:
     """Put these paths into the application."""
     for method, path, handler in (
         ("GET", "quarantine", list_quarantine),
-        ("POST", "quarantine/replay", replay_many),
-        ("GET", "quarantine/{id}", get_quarantined),
-        ("POST", "quarantine/{id}/replay", replay),
+        ("POST", "quarantine/replay", replay_quarantine),
+        ("GET", "quarantine/{id:(?!replay$)[^/]+}", get_quarantined),
+        ("POST", "quarantine/{id}/replay", replay_entry),
     ):
         app.router.add_route(method, f"/v1/admin/{path}", operator(handler))
 
 
+@operation(query=(_STATE, _REASON, _AFTER, LIMIT), answers={200: QuarantineEntries})
 async def list_quarantine(request: web.Request) -> web.Response:
-    """What could not be taken in, and why; `state=open` leaves notes and replayed entries out."""
-    state, reason = request.query.get("state"), request.query.get("reason")
-    if state not in {None, "open", "noted", "replayed"}:
-        raise Invalid("state is open, noted or replayed")
-    after, limit = number_of(request, "after", default=0), limit_of(request)
+    """What could not be taken in, and why. `state=open` leaves notes and replayed entries out."""
+    state, reason = _STATE.find(request), _REASON.find(request)
+    after, limit = _AFTER.read(request), LIMIT.read(request)
     async with request.app[CONTEXT].database.reading() as conn:
         rows = await inbound.list_quarantined(conn, after, limit, state, reason)
     items = [_view(row) for row in rows]
     return answer({"items": items, "next": str(rows[-1]["id"]) if len(rows) == limit else None})
 
 
+@operation(path=(_ENTRY,), answers={200: QuarantineEntry})
 async def get_quarantined(request: web.Request) -> web.Response:
     """One entry, with its bytes in base64."""
     async with request.app[CONTEXT].database.reading() as conn:
@@ -78,21 +87,23 @@ def _view(row: Record) -> dict[str, Any]:
 
 
 def _entry_id(request: web.Request) -> int:
-    text = request.match_info["id"]
+    text = _ENTRY.read(request)
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise NotFound("there is no such quarantine entry")
     return int(text)
 
 
-async def replay(request: web.Request) -> web.Response:
+@operation(path=(_ENTRY,), answers={200: Replayed}, codes=("still_quarantined", "no_such_route"))
+async def replay_entry(request: web.Request) -> web.Response:
     """Take an entry in after all, now that its number is registered or the parser knows better."""
     received = await _take_in(request.app[CONTEXT], _entry_id(request))
     return answer({"taken": received.fresh, "duplicates": received.duplicates})
 
 
-async def replay_many(request: web.Request) -> web.Response:
-    """Take many in, the oldest first, each by itself: what still cannot be taken in stays, and harms no other."""
-    context, asked = request.app[CONTEXT], ReplayIn.model_validate(await read_optional(request))
+@operation(body=Body(QuarantineReplayIn, is_optional=True), answers={200: ManyReplayed})
+async def replay_quarantine(request: web.Request) -> web.Response:
+    """Take many in, the oldest first, each by itself. What still cannot be taken in stays, and harms no other."""
+    context, asked = request.app[CONTEXT], QuarantineReplayIn.model_validate(await read_optional(request))
     ids = None if asked.ids is None else sorted({int(text) for text in asked.ids})
     async with context.database.reading() as conn:
         found = await inbound.list_open(conn, int(asked.after), MOST, asked.reason, asked.provider, ids)

@@ -14,23 +14,32 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from hub.domain.addresses import is_e164
-from hub.http.schemas import E164, Model, Name, clean
+from hub.http.schemas import E164, Model, Name, ServiceText, clean
 
 Scope = Literal["read", "reply", "automate", "profiles"]
 Medium = Literal["whatsapp", "sms"]
-Rate = Annotated[float, Field(ge=0.001, le=1000)]
-"""Messages a second."""
-Account = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,32}$")]
-"""Meta's WhatsApp business account."""
+Rate = Annotated[float, Field(ge=0.001, le=1000, strict=True, description="Messages a second; null: the medium's.")]
+Account = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{1,32}$"),
+    Field(description="Meta only: the WhatsApp business account, by which its templates are listed."),
+]
+Plan = Annotated[Name, Field(description="Decides whether it shares a number (rule A3): as shipped, `bundle` does.")]
+Product = Annotated[Name, Field(description="May exclude it from sharing.")]
+Upgraded = Annotated[bool, Field(strict=True, description="True: it does not share.")]
 
 
 class ServiceIn(Model):
     """A service to register."""
 
-    name: Name
-    plan: Name
-    product: Name | None = None
-    upgraded_from_standalone: bool = False
+    model_config = Model.model_config | {
+        "json_schema_extra": {"examples": [{"name": "helpdesk", "plan": "bundle", "scopes": ["read", "reply"]}]}
+    }
+
+    name: Name = Field(description="Shown to the other services as the author of what it writes.")
+    plan: Plan
+    product: Product | None = None
+    upgraded_from_standalone: Upgraded = False
     scopes: list[Scope] = Field(default=["read", "reply", "automate"], max_length=4)
 
 
@@ -38,9 +47,9 @@ class ServiceChangeIn(Model):
     """What is to be different about a service; what is not named stays."""
 
     name: Name = ""
-    plan: Name = ""
-    product: Name | None = None
-    upgraded_from_standalone: bool = False
+    plan: Plan = ""
+    product: Product | None = None
+    upgraded_from_standalone: Upgraded = False
     scopes: list[Scope] = Field(default=[], max_length=4)
 
 
@@ -49,7 +58,7 @@ class SenderIn(Model):
 
     medium: Medium
     provider: Literal["meta", "twilio"]
-    external_id: Name
+    external_id: Name = Field(description="Meta: the phone_number_id. Twilio: the number, or a messaging service.")
     rate: Rate | None = None
     account: Account | None = None
 
@@ -80,14 +89,28 @@ class SenderChangeIn(Model):
 
     rate: Rate | None = None
     account: Account | None = None
-    is_active: bool = True
+    is_active: bool = Field(default=True, strict=True, description="False: nothing is sent by it.")
 
 
 class NumberIn(Model):
     """A number of the business, with its senders (A1)."""
 
+    model_config = Model.model_config | {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "e164": "+15550001111",
+                    "senders": [
+                        {"medium": "whatsapp", "provider": "meta", "external_id": "100000000000001"},
+                        {"medium": "sms", "provider": "twilio", "external_id": "+15550001111"},
+                    ],
+                }
+            ]
+        }
+    }
+
     e164: E164
-    senders: list[SenderIn] = Field(min_length=1, max_length=10)
+    senders: list[SenderIn] = Field(min_length=1, max_length=10, description="At most one of a medium.")
 
     @field_validator("senders", mode="wrap")
     @classmethod
@@ -123,12 +146,18 @@ def _with_another(error: ValidationError, fault: PydanticCustomError) -> Validat
 class NumberChangeIn(Model):
     """What is to be different about a number; null stays as it is."""
 
-    default_share: Literal["none", "all"] | None = None
-    standalone_may_automate: bool | None = None
+    default_share: Literal["none", "all"] | None = Field(
+        default=None, description="What services of the shared channel share that did not say it themselves (rule C2)."
+    )
+    standalone_may_automate: bool | None = Field(
+        default=None, strict=True, description="Services on channels of their own may automate, too (rule A3)."
+    )
 
 
 class HandOverIn(Model):
     """Who is to be the parent, and why (A6)."""
 
-    service_id: str
-    note: Annotated[str, BeforeValidator(clean), StringConstraints(max_length=1000)] | None = None
+    service_id: ServiceText = Field(description="The subscriber that becomes the parent.")
+    note: Annotated[str, BeforeValidator(clean), StringConstraints(max_length=1000)] | None = Field(
+        default=None, description="Told to all services of the channel, and kept in the audit trail."
+    )

@@ -2,13 +2,17 @@
 
 import hmac
 from collections.abc import Awaitable, Callable
+from math import ceil
+from time import monotonic
 
 from aiohttp import web
 
 from hub.actions.roster import Caller
 from hub.domain.eligibility import is_eligible
-from hub.domain.errors import Forbidden, Unauthorized
+from hub.domain.errors import Forbidden, TooMany, Unauthorized
 from hub.http.context import CONTEXT
+from hub.http.operations import carry
+from hub.http.pace import Pace
 from hub.store import services
 from hub.store.sealing import hash_api_key
 
@@ -41,7 +45,7 @@ def operator(handler: Handler) -> Handler:
             )
         return await handler(request)
 
-    return guarded
+    return carry(handler, guarded, "operator")
 
 
 def service(handler: ServiceHandler, scope: str | None = None) -> Handler:
@@ -53,7 +57,13 @@ def service(handler: ServiceHandler, scope: str | None = None) -> Handler:
             require(caller, scope)
         return await handler(request, caller)
 
-    return guarded
+    return carry(handler, guarded, "service", scope)
+
+
+async def check_key(request: web.Request) -> None:
+    """Any key will do: the operator's, or a service's. Raises `Unauthorized`, `TooMany`."""
+    if not is_operator(request):
+        await _caller(request)
 
 
 def require(caller: Caller, scope: str) -> None:
@@ -67,9 +77,13 @@ def require(caller: Caller, scope: str) -> None:
 
 
 async def _caller(request: web.Request) -> Caller:
-    context = request.app[CONTEXT]
+    context, key_hash = request.app[CONTEXT], hash_api_key(bearer(request))
+    if context.request_pace:
+        _heed(context.request_pace, key_hash)
     async with context.database.reading() as conn:
-        row = await services.find_by_key(conn, hash_api_key(bearer(request)))
+        row = await services.find_by_key(conn, key_hash)
+    if row is None and is_operator(request):
+        raise Unauthorized("This is the operator's key, which is for /v1/admin/ only (rule H3): send a service's.")
     if row is None:
         raise Unauthorized("This API key is not valid (rule H3): ask the operator for another.")
     eligible = is_eligible(
@@ -79,3 +93,18 @@ async def _caller(request: web.Request) -> Caller:
         upgraded_from_standalone=row["upgraded_from_standalone"],
     )
     return Caller(row["id"], row["name"], frozenset(row["scopes"]), eligible)
+
+
+def _heed(pace: Pace, key_hash: bytes) -> None:
+    """Before the key is looked up: whoever asks too often does not reach the database. Raises `TooMany` (H4)."""
+    now = monotonic()
+    if pace.take(key_hash, now):
+        return
+    wait = max(1, ceil(pace.wait_of(key_hash, now)))
+    raise TooMany(
+        f"This API key asks more than {pace.rate:g} times a second (rule H4): nothing was done, ask again in {wait} s.",
+        code="too_many_requests",
+        limit="requests_per_second",
+        most=int(pace.rate),
+        retry_after=wait,
+    )

@@ -22,8 +22,10 @@ from hub.domain.errors import Forbidden, Invalid, Refusal, TooLarge, TooMany
 from hub.domain.events import Event
 from hub.domain.link_tokens import digest, new_secret, visitor_id
 from hub.domain.pages import clean, site_of_origin
-from hub.http.collector_schemas import BatchIn, HandleIn, IdentifyIn, ResetIn
+from hub.http.answers.sites import Handle
+from hub.http.collector_schemas import BatchIn, HandleIn, ResetIn, SiteIdentifyIn
 from hub.http.context import CONTEXT, Context
+from hub.http.operations import Answer, Body, operation
 from hub.http.pace import Pace
 from hub.http.problems import answer, middleware, problem
 from hub.http.visitor_cookies import RECEIPT_PATH, clear_receipt, read_receipts, read_visitor, set_visitor
@@ -50,11 +52,45 @@ def add_routes(app: web.Application) -> None:
     app.router.add_route("OPTIONS", RECEIPT_PATH, preflight)
 
 
+_CORS: Final = {
+    "Access-Control-Allow-Origin": "the page's",
+    "Access-Control-Allow-Credentials": "true",
+    "Vary": "Origin",
+}
+_FROM_SITES: Final = "Needs no key, but an `Origin` of a tracked site."
+
+
+@operation(
+    answers={204: Answer(text="It may report", media_type=None, headers=_CORS)},
+    codes=("origin_not_allowed",),
+    scopes=_FROM_SITES,
+    tag="Tracked sites",
+)
 async def preflight(request: web.Request) -> web.StreamResponse:
     """Whether a page may report: only those of the tracked sites."""
     return await _shared(request, web.Response(status=204, headers=_PREFLIGHT))
 
 
+@operation(
+    body=Body(BatchIn, media_types=("text/plain",), text="JSON, of 64 kB at most"),
+    answers={
+        200: Answer(Handle, "Stored; and here is the handle that was asked for", headers=_CORS),
+        204: Answer(text="Stored", media_type=None, headers=_CORS),
+    },
+    codes=(
+        "origin_not_allowed",
+        "bad_request",
+        "too_many_reports",
+        "invalid_signature",
+        "signature_expired",
+        "signature_used",
+        "invalid_handle",
+        "handle_used",
+        "unavailable",
+    ),
+    scopes=_FROM_SITES,
+    tag="Tracked sites",
+)
 async def collect(request: web.Request) -> web.StreamResponse:
     """Take a batch of a tracker in: 204 once it is committed."""
     return await _shared(request, None)
@@ -170,7 +206,7 @@ class _Collection:
 
     def _split(
         self, batch: BatchIn, first: _Visitor, receipts: list[str]
-    ) -> tuple[list[Visit], list[tuple[IdentifyIn, UUID | None]], _Visitor]:
+    ) -> tuple[list[Visit], list[tuple[SiteIdentifyIn, UUID | None]], _Visitor]:
         """What each visitor did, and what each declared; and who it is in the end."""
         visitor, visits = first, [self._visit(batch, first, tuple(map(digest, receipts)), batch.key_hash)]
         declared = []
@@ -179,7 +215,7 @@ class _Collection:
                 case ResetIn():
                     visitor = _Visitor(new_secret() if visitor.secret else None, is_returning=False)
                     visits.append(self._visit(batch, visitor))
-                case IdentifyIn():
+                case SiteIdentifyIn():
                     declared.append((event, visitor.id))
                 case HandleIn():
                     pass
@@ -193,7 +229,7 @@ class _Collection:
     ) -> Visit:
         return Visit(who.id, who.is_returning, self._site, batch.session, self._now, receipts, key)
 
-    async def _store(self, visits: list[Visit], declared: list[tuple[IdentifyIn, UUID | None]]) -> None:
+    async def _store(self, visits: list[Visit], declared: list[tuple[SiteIdentifyIn, UUID | None]]) -> None:
         """One transaction, but for what is declared: that locks what a landing comes after. Then the events are stored
         last, so that a tracker which tries again, because the database was away half way, tells nothing twice.
         """
@@ -210,7 +246,7 @@ class _Collection:
             await note(conn, visit, self._context.tracking.consent)
         return [event for visit in landed for event in await land(conn, visit, self._context.tracking, self._now)]
 
-    async def _declare(self, event: IdentifyIn, visitor: UUID | None) -> None:
+    async def _declare(self, event: SiteIdentifyIn, visitor: UUID | None) -> None:
         """What cannot be read, or is not signed well, is told at the end; all else of it to nobody."""
         context = self._context
         trusted = Trusted(

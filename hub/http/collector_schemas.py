@@ -40,7 +40,7 @@ class _EventIn(Model):
         return timedelta(milliseconds=self.age)
 
 
-class PageIn(_EventIn):
+class SitePageIn(_EventIn):
     """A page that was come to: loaded, by a change of route in it, or back out of the browser's memory."""
 
     type: Literal["page"]
@@ -69,7 +69,7 @@ class EngagedIn(_EventIn):
         return Seen(url, self.since, None) if url else None
 
 
-class IdentifyIn(_EventIn):
+class SiteIdentifyIn(_EventIn):
     """Who the visitor says to be; with all of `handle`, `time`, `nonce` and `signature`, the site's backend says so."""
 
     type: Literal["identify"]
@@ -110,7 +110,7 @@ class HandleIn(_EventIn):
     type: Literal["handle"]
 
 
-EventIn = Annotated[PageIn | EngagedIn | IdentifyIn | ResetIn | HandleIn, Field(discriminator="type")]
+EventIn = Annotated[SitePageIn | EngagedIn | SiteIdentifyIn | ResetIn | HandleIn, Field(discriminator="type")]
 
 
 class BatchIn(Model):

@@ -21,12 +21,22 @@ from hub.actions.view_contact import (
     view_visitor,
 )
 from hub.domain.errors import Invalid
-from hub.domain.ids import parse_id
 from hub.domain.timeline import decode, encode, mark, unmark
+from hub.http.answers.contacts import (
+    ContactErased,
+    ContactTimeline,
+    Export,
+    OwnErased,
+    OwnExport,
+    Profile,
+    Profiles,
+    Visitor,
+)
 from hub.http.auth import operator, service
 from hub.http.context import CONTEXT
+from hub.http.operations import operation
+from hub.http.params import CONTACT, LIMIT, Parameter, identifier, in_path, time, word
 from hub.http.problems import answer
-from hub.http.schemas import limit_of, one_way, read_time
 from hub.store.keeping import remove_unnamed
 from hub.store.pool import TryAgain
 
@@ -34,20 +44,42 @@ _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 _FIRST: Final = UUID(int=0)
 _MARK: Final = re.compile(r"[0-9]{39,57}")
 _ATTEMPTS: Final = 5
+_ADDRESS: Final = word("address", "by an email, a phone number in any usual spelling, or a business-scoped user id")
+_EXTERNAL: Final = word("external_id", "by what the service calls them")
+_OWNER: Final = identifier("svc", "service_id", "whose `external_id` it is")
+_VISITOR: Final = in_path("vis", "the visitor")
+_BEFORE: Final = word("before", "older ones: `before` of an earlier page")
+_AFTER: Final = word("after", "newer ones: `after` of an earlier page, or 0 to begin at the beginning")
+_TIME: Final = time("before", "")
+
+
+def _place(text: str) -> tuple[datetime, UUID]:
+    """Where to go on among visits: a `next`, or a time."""
+    return unmark(int(text)) if _MARK.fullmatch(text) else (_TIME.parse(text), _FIRST)
+
+
+_VISITS_BEFORE: Final[Parameter[tuple[datetime, UUID]]] = Parameter(
+    "before",
+    "older visits: a time, or the `next` of the page before",
+    {"type": "string"},
+    _place,
+    default=(_LATEST, _FIRST),
+    example="2026-01-31T12:00:00Z",
+)
 
 
 def add_routes(app: web.Application) -> None:
     """Put these paths into the application."""
     app.router.add_get("/v1/contacts", service(list_contacts, "profiles"))
     app.router.add_get("/v1/contacts/{id}", service(get_contact, "profiles"))
-    app.router.add_get("/v1/contacts/{id}/timeline", service(get_timeline, "read"))
+    app.router.add_get("/v1/contacts/{id}/timeline", service(get_contact_timeline, "read"))
     app.router.add_get("/v1/visitors/{id}", service(get_visitor, "profiles"))
     app.router.add_get("/v1/admin/contacts", operator(list_any_contacts))
     app.router.add_get("/v1/admin/contacts/{id}", operator(get_any_contact))
     app.router.add_get("/v1/admin/visitors/{id}", operator(get_any_visitor))
-    app.router.add_get("/v1/contacts/{id}/export", service(export, "profiles"))
-    app.router.add_delete("/v1/contacts/{id}", service(delete_own, "profiles"))
-    app.router.add_get("/v1/admin/contacts/{id}/export", operator(export_all))
+    app.router.add_get("/v1/contacts/{id}/export", service(get_own_export, "profiles"))
+    app.router.add_delete("/v1/contacts/{id}", service(delete_own_data, "profiles"))
+    app.router.add_get("/v1/admin/contacts/{id}/export", operator(get_export))
     app.router.add_delete("/v1/admin/contacts/{id}", operator(delete_contact))
 
 
@@ -55,79 +87,77 @@ def _looker(request: web.Request, caller: Caller | None) -> Looker:
     return Looker(caller.service_id if caller else None, request.app[CONTEXT].tracking.consent)
 
 
+@operation(query=(_ADDRESS, _EXTERNAL), answers={200: Profiles}, codes=("invalid_address",))
 async def list_contacts(request: web.Request, caller: Caller) -> web.Response:
     """Profiles by an address, or by the caller's own id."""
     return await _list(request, caller)
 
 
+@operation(query=(_ADDRESS, _EXTERNAL, _OWNER), answers={200: Profiles}, codes=("invalid_address",))
 async def list_any_contacts(request: web.Request) -> web.Response:
-    """The same for the operator; by a service's id with `service_id`."""
+    """Any profiles by an address, or by a service's own id with that service's `service_id`."""
     return await _list(request, None)
 
 
 async def _list(request: web.Request, caller: Caller | None) -> web.Response:
-    context, query, looker = request.app[CONTEXT], request.query, _looker(request, caller)
-    if ("address" in query) == ("external_id" in query):
+    context, looker = request.app[CONTEXT], _looker(request, caller)
+    text, external_id = _ADDRESS.find(request), _EXTERNAL.find(request)
+    if (text is None) == (external_id is None):
         raise Invalid("name the customer in one way: by address, or by external_id (rule H5)")
-    address = read_address(query["address"], context.phone_region) if "address" in query else None
-    service_id = caller.service_id if caller else None
-    if address is None and service_id is None:
-        service_id = parse_id("svc", query.get("service_id", ""))
     async with context.database.transaction() as conn:
-        if address is not None:
-            items = await find_contacts(conn, looker, address)
+        if external_id is not None:
+            service_id = caller.service_id if caller else _OWNER.read(request)
+            items = await find_by_external(conn, looker, service_id, external_id)
         else:
-            assert service_id is not None
-            items = await find_by_external(conn, looker, service_id, query["external_id"])
+            items = await find_contacts(conn, looker, read_address(text or "", context.phone_region))
     return answer({"items": items})
 
 
+@operation(path=(CONTACT,), answers={200: Profile})
 async def get_contact(request: web.Request, caller: Caller) -> web.Response:
     """A whole profile."""
     return await _get(request, caller)
 
 
+@operation(path=(CONTACT,), answers={200: Profile})
 async def get_any_contact(request: web.Request) -> web.Response:
-    """The same for the operator, with what every service says of the contact."""
+    """A whole profile, with what every service says of the contact."""
     return await _get(request, None)
 
 
 async def _get(request: web.Request, caller: Caller | None) -> web.Response:
-    contact_id = parse_id("con", request.match_info["id"])
     async with request.app[CONTEXT].database.transaction() as conn:
-        return answer(await view_contact(conn, _looker(request, caller), contact_id))
+        return answer(await view_contact(conn, _looker(request, caller), CONTACT.read(request)))
 
 
+@operation(path=(_VISITOR,), query=(_VISITS_BEFORE, LIMIT), answers={200: Visitor})
 async def get_visitor(request: web.Request, caller: Caller) -> web.Response:
     """Who a visitor was, and its visits."""
     return await _get_visitor(request, caller)
 
 
+@operation(path=(_VISITOR,), query=(_VISITS_BEFORE, LIMIT), answers={200: Visitor})
 async def get_any_visitor(request: web.Request) -> web.Response:
-    """The same for the operator, of visitors nobody knows, too."""
+    """Who any visitor was, and its visits. Of visitors nobody knows, too."""
     return await _get_visitor(request, None)
 
 
 async def _get_visitor(request: web.Request, caller: Caller | None) -> web.Response:
-    visitor_id, limit = parse_id("vis", request.match_info["id"]), limit_of(request)
-    before = _place(request.query["before"]) if "before" in request.query else (_LATEST, _FIRST)
+    visitor_id, limit, before = _VISITOR.read(request), LIMIT.read(request), _VISITS_BEFORE.read(request)
     async with request.app[CONTEXT].database.transaction() as conn:
         view = await view_visitor(conn, _looker(request, caller), visitor_id, before, limit)
     return answer(view | {"next": str(mark(*view["next"])) if view["next"] else None})
 
 
-def _place(text: str) -> tuple[datetime, UUID]:
-    """Where to go on among visits: a `next`, or a time."""
-    return unmark(int(text)) if _MARK.fullmatch(text) else (read_time("before", text), _FIRST)
-
-
-async def get_timeline(request: web.Request, caller: Caller) -> web.Response:
-    """All that was said with a contact, over all media and numbers: newest first (`before=`), or from a place, or from
-    the beginning, on (`after=`); masked per rule C. What they did on the web only with the scope `profiles`.
+@operation(path=(CONTACT,), query=(_BEFORE, _AFTER, LIMIT), answers={200: ContactTimeline}, codes=("invalid_cursor",))
+async def get_contact_timeline(request: web.Request, caller: Caller) -> web.Response:
+    """All that was said with a contact, over all media and numbers. Newest first (`before`), or from a place, or from
+    the beginning, on (`after`); masked per rule C. What they did on the web only with the scope `profiles`.
     """
-    contact_id, limit = parse_id("con", request.match_info["id"]), limit_of(request)
-    before, after = request.query.get("before"), request.query.get("after")
-    one_way(request)
+    contact_id, limit = CONTACT.read(request), LIMIT.read(request)
+    before, after = _BEFORE.find(request), _AFTER.find(request)
+    if before is not None and after is not None:
+        raise Invalid("before reads what is older, after what is newer: not both (rule C3)")
     is_forward, cursor = after is not None, before if after is None else after
     place = None if cursor is None or (is_forward and cursor == "0") else decode(cursor)
     async with request.app[CONTEXT].database.transaction() as conn:
@@ -148,16 +178,17 @@ async def get_timeline(request: web.Request, caller: Caller) -> web.Response:
     )
 
 
-async def export(request: web.Request, caller: Caller) -> web.Response:
-    """What the caller itself brought."""
-    contact_id = parse_id("con", request.match_info["id"])
+@operation(path=(CONTACT,), answers={200: OwnExport})
+async def get_own_export(request: web.Request, caller: Caller) -> web.Response:
+    """Export what the service itself brought."""
     async with request.app[CONTEXT].database.transaction() as conn:
-        return answer(await export_own(conn, contact_id, caller.service_id))
+        return answer(await export_own(conn, CONTACT.read(request), caller.service_id))
 
 
-async def export_all(request: web.Request) -> web.Response:
-    """Everything, for the operator."""
-    context, contact_id = request.app[CONTEXT], parse_id("con", request.match_info["id"])
+@operation(path=(CONTACT,), answers={200: Export})
+async def get_export(request: web.Request) -> web.Response:
+    """Export everything that is known of a customer. The audit trail tells of it."""
+    context, contact_id = request.app[CONTEXT], CONTACT.read(request)
     async with context.database.transaction() as conn:
         view = await export_contact(
             conn, _looker(request, None), contact_id, OPERATOR, datetime.now(UTC), context.media_links
@@ -165,16 +196,17 @@ async def export_all(request: web.Request) -> web.Response:
     return answer(view)
 
 
-async def delete_own(request: web.Request, caller: Caller) -> web.Response:
-    """Erase what the caller itself brought."""
-    contact_id = parse_id("con", request.match_info["id"])
+@operation(path=(CONTACT,), answers={200: OwnErased})
+async def delete_own_data(request: web.Request, caller: Caller) -> web.Response:
+    """Erase what the service itself brought: its ids and traits."""
     async with request.app[CONTEXT].database.transaction() as conn:
-        return answer(await erase_own(conn, contact_id, caller.service_id, caller.actor))
+        return answer(await erase_own(conn, CONTACT.read(request), caller.service_id, caller.actor))
 
 
+@operation(path=(CONTACT,), answers={200: ContactErased})
 async def delete_contact(request: web.Request) -> web.Response:
-    """Erase a customer altogether."""
-    context, contact_id = request.app[CONTEXT], parse_id("con", request.match_info["id"])
+    """Erase a customer altogether, for good. Once more changes nothing."""
+    context, contact_id = request.app[CONTEXT], CONTACT.read(request)
     erased = await _erase(request, contact_id)
     context.publish(erased.events)
     await remove_unnamed(context.database, context.files, erased.files)

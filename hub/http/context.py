@@ -20,6 +20,7 @@ from hub.domain.handles import Handles
 from hub.domain.limits import Limits
 from hub.domain.media_links import MediaLinks
 from hub.domain.tracking import Tracking
+from hub.http.pace import Pace
 from hub.store.files import Files
 from hub.store.pool import Database
 from hub.store.sealing import Sealer
@@ -65,6 +66,8 @@ class Context:
     endpoints: EndpointPolicy
     capabilities: Capabilities
     limits: Limits
+    request_pace: Pace | None
+    """How often each API key may ask (H4); None: as often as it likes."""
     providers: Mapping[str, Provider]
     files: Files
     media_links: MediaLinks
@@ -74,8 +77,11 @@ class Context:
     auto_merge: bool
     phone_region: str | None
     admin_key: str
+    public_url: str
+    """By which people and providers reach this hub."""
     secret_overlap: int
     is_metrics_open: bool
+    is_docs_open: bool
     problems: Callable[[], list[str]]
     is_stopping: asyncio.Event
 

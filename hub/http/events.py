@@ -20,10 +20,12 @@ from hub.actions.roster import Caller
 from hub.domain.errors import Invalid, Refusal, Unauthorized, Unavailable
 from hub.domain.ids import event_id, public_id
 from hub.domain.positions import SHARDS, decode
+from hub.http.answers.events import Feed
 from hub.http.auth import bearer, service
 from hub.http.context import CONTEXT, Context
+from hub.http.operations import Answer, operation
+from hub.http.params import LIMIT, header, time, word
 from hub.http.problems import answer
-from hub.http.schemas import limit_of
 from hub.store import event_log, presence, services, subscriptions
 from hub.store.pool import Connection, Record, TryAgain
 from hub.store.sealing import hash_api_key
@@ -47,6 +49,11 @@ PAUSE: Final = 1.0
 PRESENCES: Final = 1000
 """Presences kept for a stream that is slow; older ones are over soon anyway."""
 _LOOKED_AT: Final = 1000
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_AFTER: Final = word("after", "go on where a page ended: its `next`")
+_SINCE: Final = time("since", "begin anew with what was logged at this time or later")
+_NUMBER: Final = word("number", "of the connection to this number alone")
+_LAST: Final = header("Last-Event-ID", "go on behind this: the `id` of the last event that came", str)
 _RETRY_MS: Final = 2000
 _HEADERS: Final = {
     "Content-Type": "text/event-stream",
@@ -67,9 +74,14 @@ def add_routes(app: web.Application) -> None:
 # Page by page -------------------------------------------------------------------------------------------------------
 
 
+@operation(
+    query=(_AFTER, _SINCE, _NUMBER, LIMIT),
+    answers={200: Feed},
+    codes=("invalid_cursor", "not_connected", "not_found", "events_expired"),
+)
 async def list_events(request: web.Request, caller: Caller) -> web.Response:
     """The next events after a cursor, and the cursor to go on with, also where there are none."""
-    reader, place, limit = _reader(request, caller), _place(request, Begin.START), limit_of(request)
+    reader, place, limit = _reader(request, caller), _place(request, Begin.START), LIMIT.read(request)
     async with request.app[CONTEXT].database.transaction() as conn:
         page = await read_page(conn, reader, place, limit, request.app[CONTEXT].media_links)
     view = {
@@ -85,35 +97,32 @@ def _expired(ids: tuple[int, int]) -> dict[str, str]:
 
 
 def _reader(request: web.Request, caller: Caller) -> Reader:
-    number = request.query.get("number")
+    number = _NUMBER.find(request)
     # A plus sign that was not escaped arrives as a space.
     return Reader(caller.service_id, None if number is None else "+" + number.lstrip(" +"))
 
 
 def _place(request: web.Request, default: Begin) -> Place:
-    after, since = request.query.get("after"), request.query.get("since")
+    after, since = _AFTER.find(request), _SINCE.find(request)
     if after is not None and since is not None:
         raise Invalid("after goes on where a page ended, since begins anew: not both")
     if after is not None:
         return decode(after)
-    return default if since is None else _time(since)
-
-
-def _time(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise Invalid("since must be a time such as 2026-01-31T12:00:00Z") from None
-    return max(at, datetime(1970, 1, 1, tzinfo=UTC))
+    return default if since is None else max(since, _FIRST)
 
 
 # Live ---------------------------------------------------------------------------------------------------------------
 
 
+@operation(
+    query=(_AFTER, _SINCE, _NUMBER),
+    headers=(_LAST,),
+    answers={200: Answer(text="Server-sent events, as long as both sides like", media_type="text/event-stream")},
+    codes=("invalid_cursor", "not_connected", "not_found", "events_expired", "too_many_streams"),
+)
 async def stream(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Server-sent events, from `Last-Event-ID`, else `after` or `since`, else from now on."""
-    resumed = request.headers.get("Last-Event-ID")
+    resumed = _LAST.find(request)
     place = decode(resumed) if resumed else _place(request, Begin.HEAD)
     reader = _reader(request, caller)
     async with request.app[STREAMS].open(request, caller.service_id) as follower:

@@ -8,8 +8,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from hub.domain.errors import Forbidden, Unavailable
+from hub.http.answers.monitoring import Alive, NotReady, Ready
 from hub.http.auth import is_operator
 from hub.http.context import CONTEXT, Context
+from hub.http.operations import Answer, operation
 from hub.http.problems import answer
 from hub.store.health import is_migrated
 
@@ -24,6 +26,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/metrics", metrics)
 
 
+@operation(answers={200: Alive}, tag="Monitoring")
 async def alive(_: web.Request) -> web.Response:
     """The process answers."""
     return answer({"status": "alive"})
@@ -43,12 +46,19 @@ async def find_problems(context: Context) -> list[str]:
     return wrong
 
 
+@operation(answers={200: Ready, 503: Answer(NotReady, "Not now")}, tag="Monitoring")
 async def ready(request: web.Request) -> web.Response:
     """Database there, migrations run, loops alive; else 503 and what is wrong."""
     wrong = await find_problems(request.app[CONTEXT])
     return answer({"status": "not_ready", "problems": wrong}, 503) if wrong else answer({"status": "ready"})
 
 
+@operation(
+    answers={200: Answer(text="Prometheus' text format", media_type="text/plain")},
+    codes=("unauthorized", "operator_only"),
+    scopes="Needs the operator's key, unless `PARTYLINE_OPEN_METRICS` is true.",
+    tag="Monitoring",
+)
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus metrics, with the operator's key unless configured open; of several processes their sum."""
     if not request.app[CONTEXT].is_metrics_open and not is_operator(request):

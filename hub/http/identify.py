@@ -16,11 +16,13 @@ from hub.actions.identify_for_service import Identified, Said, identify_for_serv
 from hub.actions.roster import Caller
 from hub.domain.errors import NotFound
 from hub.domain.ids import parse_id
+from hub.http.answers import identify as answers
 from hub.http.auth import service
 from hub.http.context import CONTEXT, Context
+from hub.http.operations import operation
+from hub.http.params import IDEMPOTENCY_KEY
 from hub.http.problems import answer
-from hub.http.schemas import Model, Name, clean, read_json
-from hub.http.sending import idempotency_key
+from hub.http.schemas import Model, Name, clean, id_schema, read_json
 from hub.store import outbox
 from hub.store.pool import Connection, TryAgain
 
@@ -55,7 +57,7 @@ def _traits(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=320, strip_whitespace=True), BeforeValidator(clean)]
-ContactId = Annotated[UUID, BeforeValidator(_contact_id)]
+ContactId = Annotated[UUID, BeforeValidator(_contact_id), id_schema("con")]
 
 
 class IdentifyIn(Model):
@@ -85,11 +87,27 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/v1/identify", service(post_identify, "profiles"))
 
 
+@operation(
+    headers=(IDEMPOTENCY_KEY,),
+    body=IdentifyIn,
+    answers={200: answers.Identified | answers.Forgotten},
+    codes=(
+        "not_found",
+        "invalid_handle",
+        "handle_used",
+        "invalid_address",
+        "contact_erased",
+        "external_id_taken",
+        "verified_identities",
+        "not_connected",
+        "revoked_by_customer",
+    ),
+)
 async def post_identify(request: web.Request, caller: Caller) -> web.Response:
     """Say who a customer is; repeated requests get the first answer (E6)."""
     context = request.app[CONTEXT]
     raw, body = await read_json(request)
-    said, key = IdentifyIn.model_validate(body).said(), idempotency_key(request)
+    said, key = IdentifyIn.model_validate(body).said(), IDEMPOTENCY_KEY.find(request)
 
     async def take(conn: Connection) -> tuple[web.Response, Identified | None]:
         if key and (known := await claim_idempotency(conn, caller.service_id, request.path, key, raw)):

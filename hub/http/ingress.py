@@ -22,6 +22,7 @@ MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a webhook's body; Meta documents 3 MB."""
 _RETRY_AFTER: Final = "5"
 WEBHOOKS = Counter("partyline_webhooks", "Provider webhooks by how they were answered", ["provider", "status"])
+SPOOLED = Counter("partyline_webhooks_spooled", "Webhooks kept on disk, as the database was away", ["provider"])
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -135,6 +136,7 @@ async def _spool(context: Context, provider: str, route: Route, incoming: Webhoo
     except OSError:
         log.exception("spool.failed", provider=provider)
         return False
+    SPOOLED.labels(provider).inc()
     log.warning("webhook.spooled", provider=provider)
     return True
 

@@ -12,12 +12,14 @@ from hub.actions.make_link import LinkRequest, make_links
 from hub.actions.roster import Caller
 from hub.actions.track_links import links_off, short_links
 from hub.domain.rewriting import ShortLinks
+from hub.http.answers import links as answers
 from hub.http.auth import service
 from hub.http.context import CONTEXT
 from hub.http.link_schemas import LinkBatchIn, LinkIn, address_of
+from hub.http.operations import Body, operation
+from hub.http.params import IDEMPOTENCY_KEY
 from hub.http.problems import answer
 from hub.http.schemas import read_json
-from hub.http.sending import idempotency_key
 from hub.store import outbox
 
 log = structlog.get_logger()
@@ -28,6 +30,12 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/v1/links", service(post_links, "profiles"))
 
 
+@operation(
+    headers=(IDEMPOTENCY_KEY,),
+    body=Body(LinkIn | LinkBatchIn),
+    answers={201: answers.MadeLink | answers.MadeLinks},
+    codes=("links_off",),
+)
 async def post_links(request: web.Request, caller: Caller) -> web.Response:
     """Make one link, or many in one transaction: 201 with their short URLs, which are told this once."""
     context = request.app[CONTEXT]
@@ -36,7 +44,7 @@ async def post_links(request: web.Request, caller: Caller) -> web.Response:
     if host is None:
         raise links_off()
     wanted = _read(body, host)
-    key = idempotency_key(request)
+    key = IDEMPOTENCY_KEY.find(request)
     async with context.database.transaction() as conn:
         if key and (known := await claim_idempotency(conn, caller.service_id, request.path, key, raw)):
             first = context.sealer.open(base64.b64decode(known.answer))

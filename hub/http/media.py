@@ -22,8 +22,11 @@ from hub.domain.ids import parse_id, public_id
 from hub.domain.inbound_media import retry_after
 from hub.domain.media_links import OPERATOR, PREFIX
 from hub.domain.mime_types import UNKNOWN, bare_mime_type, safe_name
+from hub.http.answers.media import KnownFile, Uploaded
 from hub.http.auth import operator, service
 from hub.http.context import CONTEXT
+from hub.http.operations import Answer, Body, operation
+from hub.http.params import in_path, word
 from hub.http.problems import answer
 from hub.store.files import Incoming
 from hub.store.keeping import keeping
@@ -39,6 +42,19 @@ _PAUSE: Final = 0.1
 
 _Piece = Callable[[], Awaitable[bytes]]
 
+_FILE: Final = in_path(PREFIX, "the file")
+_FILENAME: Final = word("filename", "its name, where the body is the bare bytes")
+_SERVICE: Final = word("service", "for whom it was signed", default="")
+_EXPIRES: Final = word("expires", "until when it holds, in unix seconds", default="")
+_SIGNATURE: Final = word("signature", "of all the rest", default="")
+_HEADERS: Final = {
+    "Content-Disposition": "an attachment, with the name of the file",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "a sandbox",
+    "Accept-Ranges": "bytes",
+}
+_GONE: Final = ("media_unavailable",)
+
 
 def add_routes(app: web.Application) -> None:
     """Put these paths into the application."""
@@ -50,6 +66,13 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/media/{id}", fetch)
 
 
+@operation(
+    query=(_FILENAME,),
+    body=Body(media_types=("multipart/form-data", "*/*"), text="One file, as the only part of a form or as the body"),
+    answers={201: Uploaded},
+    codes=("media_type_unsupported", "media_too_large"),
+    scopes="with the scope `reply` or `automate`",
+)
 async def upload(request: web.Request, caller: Caller) -> web.Response:
     """Take a file in, as the one part of a form or as the whole body; 201 with its id."""
     context = request.app[CONTEXT]
@@ -62,7 +85,7 @@ async def upload(request: web.Request, caller: Caller) -> web.Response:
             mime_type, filename = await _read_form(request, incoming)
         else:
             mime_type, filename = _described(
-                request.content_type, request.headers, request.query.get("filename"), "/filename"
+                request.content_type, request.headers, _FILENAME.find(request), "/filename"
             )
             await _copy(lambda: request.content.read(_PIECE), incoming)
         if incoming.size == 0:
@@ -138,12 +161,27 @@ def _described(content_type: str, headers: Any, name: str | None, pointer: str) 
 # Fetching -----------------------------------------------------------------------------------------------------------
 
 
+@operation(
+    path=(in_path(PREFIX, "the file, with the rest of its signed address"),),
+    query=(_SERVICE, _EXPIRES, _SIGNATURE),
+    answers={
+        200: Answer(text="The file", media_type="*/*", headers=_HEADERS),
+        206: Answer(
+            text="The part of it that `Range` asked for",
+            media_type="*/*",
+            headers=_HEADERS | {"Content-Range": "which part, and of how much"},
+        ),
+        416: Answer(text="It has no such part", media_type="*/*", headers={"Content-Range": "how much there is"}),
+    },
+    codes=("media_pending", "media_unavailable", "unavailable"),
+    scopes="Needs no key: the address is signed, for one service, and expires.",
+)
 async def fetch(request: web.Request) -> web.StreamResponse:
     """A file, for whoever has its signed address and may still have the file; all that is wrong is not there. One that
     is on its way is waited for a little.
     """
-    context, name, query = request.app[CONTEXT], request.match_info["id"], request.query
-    whom, expires, signature = query.get("service", ""), query.get("expires", ""), query.get("signature", "")
+    context, name = request.app[CONTEXT], request.match_info["id"]
+    whom, expires, signature = _SERVICE.read(request), _EXPIRES.read(request), _SIGNATURE.read(request)
     if not context.media_links.is_valid(name, whom, expires, signature, time()):
         raise no_file()
     row = await _await_file(request, parse_id(PREFIX, name), whom)
@@ -218,11 +256,13 @@ def _range(request: web.Request, size: int) -> tuple[int, int] | None:
 # What is known of a file ------------------------------------------------------------------------------------------
 
 
+@operation(path=(_FILE,), answers={200: KnownFile}, codes=_GONE)
 async def get_file(request: web.Request, caller: Caller) -> web.Response:
     """What is known of a file that the caller may have."""
     return await _show(request, caller.service_id)
 
 
+@operation(path=(_FILE,), answers={200: KnownFile}, codes=_GONE)
 async def get_any_file(request: web.Request) -> web.Response:
     """The same of any file, for the operator."""
     return await _show(request, None)
@@ -230,15 +270,17 @@ async def get_any_file(request: web.Request) -> web.Response:
 
 async def _show(request: web.Request, viewer: UUID | None) -> web.Response:
     async with request.app[CONTEXT].database.reading() as conn:
-        row = await find_file(conn, parse_id(PREFIX, request.match_info["id"]), viewer)
+        row = await find_file(conn, _FILE.read(request), viewer)
     return answer(file_view(row, request.app[CONTEXT].media_links, viewer, time()))
 
 
+@operation(path=(_FILE,), answers={200: KnownFile, 202: KnownFile}, codes=_GONE)
 async def post_refetch(request: web.Request, caller: Caller) -> web.Response:
     """Fetch a customer's file again that could not be had."""
     return await _refetch(request, caller.service_id)
 
 
+@operation(path=(_FILE,), answers={200: KnownFile, 202: KnownFile}, codes=_GONE)
 async def post_any_refetch(request: web.Request) -> web.Response:
     """The same of any file, for the operator."""
     return await _refetch(request, None)
@@ -247,7 +289,7 @@ async def post_any_refetch(request: web.Request) -> web.Response:
 async def _refetch(request: web.Request, viewer: UUID | None) -> web.Response:
     context = request.app[CONTEXT]
     async with context.database.transaction() as conn:
-        row, is_due = await refetch(conn, parse_id(PREFIX, request.match_info["id"]), viewer)
+        row, is_due = await refetch(conn, _FILE.read(request), viewer)
     if is_due:
         context.wake_vault()
     return answer(file_view(row, context.media_links, viewer, time()), status=202 if is_due else 200)

@@ -15,13 +15,18 @@ from hub.actions.roster import Caller
 from hub.domain.errors import Conflict
 from hub.domain.events import Event
 from hub.domain.ids import parse_id
+from hub.http.answers import numbers as answers
 from hub.http.auth import service
 from hub.http.context import CONTEXT
+from hub.http.operations import Body, operation
+from hub.http.params import E164, LIMIT, integer
 from hub.http.problems import answer
-from hub.http.schemas import ConnectionIn, ResumeIn, limit_of, number_of, read_optional
+from hub.http.schemas import ConnectionIn, ResumeIn, read_optional
 from hub.store import numbers, subscriptions
 from hub.store.pool import Connection, Record
 from hub.store.subscriptions import SubscriptionSettings
+
+_AFTER = integer("after", "the `next` of the page before", default=0)
 
 
 def add_routes(app: web.Application) -> None:
@@ -36,6 +41,12 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post(f"{number}/connection/resume", service(resume))
 
 
+@operation(
+    path=(E164,),
+    body=Body(ConnectionIn, is_optional=True),
+    answers={200: answers.Connected},
+    codes=("already_connected", "endpoint_url_invalid", "endpoint_not_allowed", "events_expired"),
+)
 async def connect(request: web.Request, caller: Caller) -> web.Response:
     """Connect to a number, or update what was asked for."""
     context = request.app[CONTEXT]
@@ -47,7 +58,7 @@ async def connect(request: web.Request, caller: Caller) -> web.Response:
             conn,
             context.sealer,
             caller,
-            request.match_info["e164"],
+            E164.read(request),
             _settings(wanted),
             datetime.now(UTC),
             start_at=wanted.start_at,
@@ -72,44 +83,51 @@ def _settings(wanted: ConnectionIn) -> SubscriptionSettings:
     )
 
 
+@operation(path=(E164,), answers={204: None}, codes=("not_connected",))
 async def disconnect(request: web.Request, caller: Caller) -> web.Response:
     """Leave a number."""
     context = request.app[CONTEXT]
     async with context.database.transaction() as conn:
-        events = await leaving.disconnect(
-            conn, caller.service_id, request.match_info["e164"], caller.actor, datetime.now(UTC)
-        )
+        events = await leaving.disconnect(conn, caller.service_id, E164.read(request), caller.actor, datetime.now(UTC))
     context.publish(events)
     context.refresh()
     return web.Response(status=204)
 
 
+@operation(path=(E164,), answers={200: answers.NewSecret}, codes=("not_connected", "no_endpoint"))
 async def rotate_secret(request: web.Request, caller: Caller) -> web.Response:
     """A new signing secret; the old one overlaps."""
     context = request.app[CONTEXT]
     async with context.database.transaction() as conn:
         secret = await connecting.rotate_secret(
-            conn, context.sealer, caller.service_id, request.match_info["e164"], context.secret_overlap
+            conn, context.sealer, caller.service_id, E164.read(request), context.secret_overlap
         )
     context.refresh()
     return answer({"signing_secret": secret, "overlap_seconds": context.secret_overlap})
 
 
+@operation(path=(E164,), answers={200: answers.Connection}, codes=("not_connected",))
 async def pause(request: web.Request, caller: Caller) -> web.Response:
     """Let the deliveries of a connection wait."""
     context = request.app[CONTEXT]
     async with context.database.transaction() as conn:
-        _, own = await roster.lock_connection(conn, request.match_info["e164"], caller.service_id)
+        _, own = await roster.lock_connection(conn, E164.read(request), caller.service_id)
         events = await pausing.pause(conn, own["id"], "asked", datetime.now(UTC))
     return await _changed(request, caller, events)
 
 
+@operation(
+    path=(E164,),
+    body=Body(ResumeIn, is_optional=True),
+    answers={200: answers.Connection},
+    codes=("not_connected",),
+)
 async def resume(request: web.Request, caller: Caller) -> web.Response:
     """Let them go on."""
     context = request.app[CONTEXT]
     mode = ResumeIn.model_validate(await read_optional(request)).mode
     async with context.database.transaction() as conn:
-        _, own = await roster.lock_connection(conn, request.match_info["e164"], caller.service_id)
+        _, own = await roster.lock_connection(conn, E164.read(request), caller.service_id)
         events = await pausing.resume(conn, own["id"], mode, caller.actor, datetime.now(UTC))
     return await _changed(request, caller, events)
 
@@ -120,23 +138,25 @@ async def _changed(request: web.Request, caller: Caller, events: Sequence[Event]
     context.publish(events)
     context.refresh()
     async with context.database.transaction() as conn:
-        _, members = await roster.find_roster(conn, request.match_info["e164"], caller.service_id)
+        _, members = await roster.find_roster(conn, E164.read(request), caller.service_id)
     return answer(roster.connection_view(members, caller.service_id))
 
 
+@operation(query=(_AFTER, LIMIT), answers={200: answers.Numbers})
 async def list_numbers(request: web.Request, caller: Caller) -> web.Response:
     """The numbers of the organisation, by age."""
-    after, limit = number_of(request, "after", default=0), limit_of(request)
+    after, limit = _AFTER.read(request), LIMIT.read(request)
     async with request.app[CONTEXT].database.transaction() as conn:
         rows = await numbers.list_numbers(conn, after, limit)
         items = [await _number_view(conn, row, caller) for row in rows]
     return answer({"items": items, "next": str(rows[-1]["id"]) if len(rows) == limit else None})
 
 
+@operation(path=(E164,), answers={200: answers.Number})
 async def get_number(request: web.Request, caller: Caller) -> web.Response:
     """One number: senders, and for those connected its channel, parent and subscribers (A9)."""
     async with request.app[CONTEXT].database.transaction() as conn:
-        row = await roster.find_number(conn, request.match_info["e164"])
+        row = await roster.find_number(conn, E164.read(request))
         view = await _number_view(conn, row, caller)
         own = await subscriptions.find_subscription(conn, row["id"], caller.service_id)
         for seen in await view_deliveries(conn, [own["id"]]) if own else ():

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import ValidationError
 
-from hub.domain.errors import Fault, Invalid, Refusal, TooLarge, Unavailable
+from hub.domain.errors import Fault, Invalid, NotFound, Refusal, TooLarge, Unavailable
 from hub.store.pool import BadData, TryAgain
 
 log = structlog.get_logger()
@@ -78,7 +78,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except web.HTTPRequestEntityTooLarge:
         return problem(TooLarge("the body is over the limit"))
     except web.HTTPException as error:
-        return problem(_from_http(error))
+        return _refused_by_http(request, error)
     except Exception:
         log.exception("request.failed", method=request.method, path=request.path)
         broken = Refusal("the hub failed on this request; the log says more", code="internal")
@@ -86,7 +86,17 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         return problem(broken)
 
 
-def _from_http(error: web.HTTPException) -> Refusal:
-    refusal = Refusal(error.reason, code={404: "not_found", 405: "method_not_allowed"}.get(error.status, "bad_request"))
+def _refused_by_http(request: web.Request, error: web.HTTPException) -> web.Response:
+    """What aiohttp refuses; with the header that names what is allowed instead (RFC 9110, 15.5.6)."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        refusal = Refusal(f"{request.method} is not known here, but {allowed}.", code="method_not_allowed")
+    elif isinstance(error, web.HTTPNotFound):
+        refusal = NotFound("There is no such path: /openapi.json has all of them.")
+    else:
+        refusal = Refusal(error.reason)
     refusal.status = error.status
-    return refusal
+    response = problem(refusal)
+    if hdrs.ALLOW in error.headers:
+        response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
+    return response

@@ -23,7 +23,9 @@ async def asking(provider: str, what: str, seconds: float) -> AsyncIterator[None
         if error.code == _DOWN:  # by its own words
             raise _unavailable(provider, what, error.code) from error
         refusal = Refusal(
-            f"{provider} refused to {what}: {error.code}; mend that and ask again (rule E10).",
+            f"The hub has no credentials to ask {provider} to {what}: set them (rule E10)."
+            if error.code == "not_configured"
+            else f"{provider} refused to {what}: {error.code}; mend that and ask again (rule E10).",
             code="provider_refused",
             reason=error.code,
             provider=provider,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Annotated, Final
+from uuid import UUID
 
 from aiohttp import web
 from pydantic import Field
@@ -9,10 +10,13 @@ from pydantic import Field
 from hub.actions.look import out_of_reach
 from hub.actions.roster import Caller
 from hub.domain.errors import Conflict
-from hub.domain.ids import parse_id, public_id
+from hub.domain.ids import public_id
 from hub.domain.kinds import unsupported
+from hub.http.answers.handling import Marked
 from hub.http.auth import service
 from hub.http.context import CONTEXT, Context
+from hub.http.operations import Body, operation
+from hub.http.params import CONVERSATION
 from hub.http.problems import answer
 from hub.http.provider_calls import asking
 from hub.http.schemas import Model, read_optional
@@ -42,19 +46,27 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/v1/conversations/{id}/read", service(mark_read, "reply"))
 
 
+@operation(
+    path=(CONVERSATION,),
+    body=Body(ReadIn, is_optional=True),
+    answers={200: Marked},
+    codes=("no_sender", "nothing_to_mark", "unsupported_on_medium", "provider_refused", "provider_unavailable"),
+)
 async def mark_read(request: web.Request, caller: Caller) -> web.Response:
     """Mark the customer's latest message as read at the provider. No event tells of it."""
     context = request.app[CONTEXT]
     wanted = ReadIn.model_validate(await read_optional(request))
     async with context.database.transaction() as conn:
-        target = await _find_target(conn, context, request.match_info["id"], caller, is_typing=wanted.typing)
+        target = await _find_target(conn, context, CONVERSATION.read(request), caller, is_typing=wanted.typing)
     async with asking(target.provider, "mark the message as read", _PATIENCE):
         await context.providers[target.provider].mark_read(target.mark)
     return answer({"message_id": target.message, "typing": wanted.typing})
 
 
-async def _find_target(conn: Connection, context: Context, name: str, caller: Caller, *, is_typing: bool) -> _Target:
-    row = await conversations.find_in_reach(conn, parse_id("cnv", name), caller.service_id)
+async def _find_target(
+    conn: Connection, context: Context, conversation_id: UUID, caller: Caller, *, is_typing: bool
+) -> _Target:
+    row = await conversations.find_in_reach(conn, conversation_id, caller.service_id)
     if row is None:
         raise out_of_reach()
     sender = await numbers.find_sender(conn, row["number_id"], row["medium"])

@@ -4,8 +4,10 @@ from aiohttp import web
 
 from hub.actions.reconcile import Round
 from hub.domain.errors import Unavailable
+from hub.http.answers.reconciliation import Reconciled, ReconciliationState
 from hub.http.auth import operator
 from hub.http.context import CONTEXT
+from hub.http.operations import operation
 from hub.http.problems import answer
 from hub.store import reconciliations
 
@@ -18,6 +20,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post(_PATH, operator(post_reconciliation))
 
 
+@operation(answers={200: ReconciliationState})
 async def get_reconciliation(request: web.Request) -> web.Response:
     """How far each provider's list was compared with what came by webhook, and how the last round went."""
     async with request.app[CONTEXT].database.reading() as conn:
@@ -25,6 +28,7 @@ async def get_reconciliation(request: web.Request) -> web.Response:
     return answer({"providers": [dict(row) for row in rows]})
 
 
+@operation(answers={200: Reconciled}, codes=("provider_unavailable",))
 async def post_reconciliation(request: web.Request) -> web.Response:
     """Compare now, and tell what was missing."""
     rounds = await request.app[CONTEXT].reconcile()

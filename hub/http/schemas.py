@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -57,8 +58,26 @@ def event_number(text: str) -> int | None:
 
 # The constraints come first: before another validator, the length would be judged with the blanks around it.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), BeforeValidator(clean)]
-E164 = Annotated[str, BeforeValidator(_e164)]
-EventNumber = Annotated[int, BeforeValidator(_event_number)]
+E164 = Annotated[
+    str,
+    BeforeValidator(_e164),
+    WithJsonSchema({"type": "string", "pattern": r"^\+[1-9][0-9]{6,14}$", "examples": ["+4915112345678"]}),
+]
+EventNumber = Annotated[
+    int,
+    BeforeValidator(_event_number),
+    WithJsonSchema({"type": "string", "pattern": "^evt_[0-9a-f]{1,16}$", "examples": ["evt_0000000000000042"]}),
+]
+
+
+def id_schema(prefix: str) -> WithJsonSchema:
+    """The schema of an id of ours."""
+    return WithJsonSchema({"type": "string", "pattern": f"^{prefix}_[0-9a-f]{{32}}$"})
+
+
+# Ids that whoever looks them up judges: another text names nothing.
+ServiceText = Annotated[str, id_schema("svc")]
+ConversationText = Annotated[str, id_schema("cnv")]
 
 
 class Model(BaseModel):
@@ -115,7 +134,7 @@ class ReplayIn(Model):
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     failed: bool = False
-    conversation_id: str | None = None
+    conversation_id: ConversationText | None = None
     number: E164 | None = None
 
     @model_validator(mode="after")
@@ -134,7 +153,7 @@ class ReplayIn(Model):
 class ReplayForIn(ReplayIn):
     """The same from the operator, who says for which service."""
 
-    service_id: str
+    service_id: ServiceText
 
 
 async def read_json(request: web.Request) -> tuple[bytes, Any]:
@@ -156,16 +175,8 @@ async def read_optional(request: web.Request) -> Any:
     return (await read_json(request))[1] if (await request.read()).strip() else {}
 
 
-def limit_of(request: web.Request, *, default: int = 50, most: int = 200) -> int:
-    """The `limit` of a list. Raises `Invalid`."""
-    return number_of(request, "limit", default=default, low=1, high=most)
-
-
-def number_of(request: web.Request, name: str, *, default: int, low: int = 0, high: int = 2**62) -> int:
-    """A number in the query. Raises `Invalid` where it is none or out of bounds."""
-    text = request.query.get(name)
-    if text is None:
-        return default
+def read_number(name: str, text: str, low: int, high: int) -> int:
+    """A whole number as text. Raises `Invalid` where it is none or out of bounds."""
     digits = text.removeprefix("-") if low < 0 else text
     is_number = digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
     if not is_number or not low <= int(text) <= high:
@@ -173,27 +184,30 @@ def number_of(request: web.Request, name: str, *, default: int, low: int = 0, hi
     return int(text)
 
 
-def one_way(request: web.Request) -> None:
-    """A timeline is read back or on. Raises `Invalid`."""
-    if "before" in request.query and "after" in request.query:
-        raise Invalid("before reads older messages, after newer ones: not both (rule C3)")
-
-
 def read_time(name: str, text: str) -> datetime:
-    """A time as text. Raises `Invalid`."""
+    """A time as text; without an offset it is in UTC. Raises `Invalid`."""
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise Invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def phone_of(request: web.Request, name: str) -> str | None:
-    """A number in the query; a plus that was not written as %2B arrives as a space. Raises `Invalid`."""
-    text = request.query.get(name)
-    if text is None:
-        return None
+def read_phone(name: str, text: str) -> str:
+    """A number in international form; a plus that was not written as %2B arrives as a space. Raises `Invalid`."""
     e164 = "+" + text[1:] if text.startswith(" ") else text
     if not is_e164(e164):
         raise Invalid(f"{name} must be a number in international form, such as +4915112345678")
     return e164
+
+
+def number_of(request: web.Request, name: str, *, default: int, low: int = 0, high: int = 2**62) -> int:
+    """A number in the query of a page; operations of the API have `hub.http.params`. Raises `Invalid`."""
+    text = request.query.get(name)
+    return default if text is None else read_number(name, text, low, high)
+
+
+def phone_of(request: web.Request, name: str) -> str | None:
+    """A phone number in the query of a page. Raises `Invalid`."""
+    text = request.query.get(name)
+    return None if text is None else read_phone(name, text)

@@ -20,13 +20,16 @@ from hub.actions.roster import Caller
 from hub.actions.send import Accepted, Author, SendRequest, send
 from hub.actions.track_links import list_links
 from hub.domain.addresses import is_e164
-from hub.domain.errors import Invalid, NotFound, Refusal
+from hub.domain.errors import NotFound, Refusal
 from hub.domain.ids import parse_id, public_id
+from hub.http.answers import messages as answers
 from hub.http.auth import operator, require, service
 from hub.http.context import CONTEXT, Context
 from hub.http.message_schemas import FirstMessageIn, MessageIn
+from hub.http.operations import operation
+from hub.http.params import CONVERSATION, IDEMPOTENCY_KEY, MESSAGE, integer
 from hub.http.problems import answer
-from hub.http.schemas import number_of, read_json
+from hub.http.schemas import read_json
 from hub.store import conversations, messages, outbox
 from hub.store.pool import BadData, Connection, TryAgain
 from providers.base import Customer
@@ -35,7 +38,15 @@ log = structlog.get_logger()
 
 MAX_WAIT: Final = 30
 """Seconds `?wait=` may hold a request."""
-_MAX_KEY: Final = 255
+_WAIT: Final = integer("wait", "seconds to wait for the provider's answer (rule E6)", default=0, high=MAX_WAIT)
+_REFUSALS: Final = (
+    "not_connected", "not_parent", "number_shared", "no_consent", "reply_window_closed", "no_sender", "no_address",
+    "contact_erased", "message_not_sent", "unknown_message", "unknown_media", "unsupported_on_medium", "text_too_long",
+    "media_type_unsupported", "media_too_large", "template_mismatch", "template_unavailable", "looks_automated",
+    "links_off", "link_target_invalid", "link_target_not_allowed", "link_not_trackable", "idempotency_mismatch",
+)  # fmt: skip
+"""What a message may be refused for, once it can be read."""
+_SCOPES: Final = "with the scope `reply` for what agents write, `automate` for all other origins"
 Place = Callable[[Connection, datetime], Awaitable[UUID]]
 """Finds or makes the conversation that a message goes into."""
 
@@ -49,9 +60,10 @@ def add_routes(app: web.Application) -> None:
     app.router.add_delete("/v1/admin/messages/{id}", operator(delete_any_message))
 
 
+@operation(path=(MESSAGE,), answers={200: answers.OneMessage})
 async def get_message(request: web.Request, caller: Caller) -> web.Response:
     """One message, with a time per status."""
-    context, message_id = request.app[CONTEXT], parse_id("msg", request.match_info["id"])
+    context, message_id = request.app[CONTEXT], MESSAGE.read(request)
     async with context.database.transaction() as conn:
         view = await _find_message(conn, context, message_id, caller)
     return answer(view)
@@ -70,10 +82,19 @@ async def _find_message(conn: Connection, context: Context, message_id: UUID, ca
     return {**view, **more, "conversation_id": public_id("cnv", row["conversation_id"])}
 
 
+@operation(
+    path=(CONVERSATION,),
+    query=(_WAIT,),
+    headers=(IDEMPOTENCY_KEY,),
+    body=MessageIn,
+    answers={202: answers.Accepted},
+    codes=_REFUSALS,
+    scopes=_SCOPES,
+)
 async def post_message(request: web.Request, caller: Caller) -> web.Response:
     """Accept a message into a conversation: 202 with its id; the outcome comes as events (E6)."""
     raw, body = await read_json(request)
-    conversation_id = parse_id("cnv", request.match_info["id"])
+    conversation_id = CONVERSATION.read(request)
     return await _post(request, caller, raw, MessageIn.model_validate(body), lambda *_: _known(conversation_id))
 
 
@@ -81,6 +102,14 @@ async def _known(conversation_id: UUID) -> UUID:
     return conversation_id
 
 
+@operation(
+    query=(_WAIT,),
+    headers=(IDEMPOTENCY_KEY,),
+    body=FirstMessageIn,
+    answers={202: answers.Accepted},
+    codes=(*_REFUSALS, "not_found"),
+    scopes=_SCOPES,
+)
 async def post_first_message(request: web.Request, caller: Caller) -> web.Response:
     """The same to an address: the conversation is found or made."""
     raw, body = await read_json(request)
@@ -104,8 +133,7 @@ async def _post(
     """Accept a message into the conversation that `place` gives; repeated requests get the first answer (E6)."""
     context = request.app[CONTEXT]
     require(caller, "reply" if wanted.origin == "agent" else "automate")
-    wait = number_of(request, "wait", default=0, high=MAX_WAIT)
-    key = idempotency_key(request)
+    wait, key = _WAIT.read(request), IDEMPOTENCY_KEY.find(request)
     route = request.path
     async with context.database.transaction() as conn:
         if key:
@@ -118,7 +146,7 @@ async def _post(
             conn,
             Author(caller.service_id, caller.name),
             conversation_id,
-            await _request(conn, caller, wanted),
+            await _request(conn, caller, wanted, is_keyed=key is not None),
             now,
             context.capabilities,
             context.limits,
@@ -142,9 +170,15 @@ async def _post(
         return response
 
 
+@operation(
+    path=(MESSAGE,),
+    answers={200: answers.OneMessage},
+    codes=("not_author", "not_cancellable"),
+    scopes=_SCOPES,
+)
 async def delete_message(request: web.Request, caller: Caller) -> web.Response:
     """Cancel a message of one's own that is still queued (E11)."""
-    context, message_id = request.app[CONTEXT], parse_id("msg", request.match_info["id"])
+    context, message_id = request.app[CONTEXT], MESSAGE.read(request)
     async with context.database.transaction() as conn:
         row = await find_to_cancel(conn, message_id, caller.service_id)
         require(caller, "reply" if row["origin"] == "agent" else "automate")
@@ -154,9 +188,10 @@ async def delete_message(request: web.Request, caller: Caller) -> web.Response:
     return answer(view)
 
 
+@operation(path=(MESSAGE,), answers={200: answers.OneMessage}, codes=("not_cancellable",))
 async def delete_any_message(request: web.Request) -> web.Response:
     """The same for the operator, whoever wrote it."""
-    context, message_id = request.app[CONTEXT], parse_id("msg", request.match_info["id"])
+    context, message_id = request.app[CONTEXT], MESSAGE.read(request)
     async with context.database.transaction() as conn:
         events = await cancel_for_operator(conn, message_id, OPERATOR, datetime.now(UTC))
         row = await messages.find_message(conn, message_id)
@@ -179,7 +214,7 @@ async def _settled(
     return response
 
 
-async def _request(conn: Connection, caller: Caller, wanted: MessageIn) -> SendRequest:
+async def _request(conn: Connection, caller: Caller, wanted: MessageIn, *, is_keyed: bool) -> SendRequest:
     kind, content = wanted.content()
     return SendRequest(
         origin=wanted.origin,
@@ -192,15 +227,8 @@ async def _request(conn: Connection, caller: Caller, wanted: MessageIn) -> SendR
         seen_sequence=wanted.seen_sequence,
         send_at=wanted.send_at,
         links=wanted.link_wishes(),
+        is_keyed=is_keyed,
     )
-
-
-def idempotency_key(request: web.Request) -> str | None:
-    """The `Idempotency-Key` of a request. Raises `Invalid`."""
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not (key.isascii() and key.isprintable() and 0 < len(key) <= _MAX_KEY):
-        raise Invalid(f"an Idempotency-Key is 1 to {_MAX_KEY} printable ASCII characters (rule E6): send another")
-    return key
 
 
 async def _wait(request: web.Request, message_id: UUID, caller: Caller, seconds: int) -> Mapping[str, Any]:

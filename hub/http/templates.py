@@ -12,11 +12,13 @@ from aiohttp import web
 from hub.actions.roster import Caller
 from hub.actions.templates import LEAST, find_template_senders, is_due, view_templates
 from hub.domain.errors import Invalid, Refusal
+from hub.http.answers.numbers import Templates
 from hub.http.auth import service
 from hub.http.context import CONTEXT, Context
+from hub.http.operations import operation
+from hub.http.params import E164, LIMIT, Parameter, choice, flag
 from hub.http.problems import answer
 from hub.http.provider_calls import asking
-from hub.http.schemas import limit_of
 from hub.store import templates
 from hub.store.pool import Record
 
@@ -26,6 +28,20 @@ _PATIENCE: Final = 30.0
 """Seconds a provider has to tell all of its templates."""
 _MAX_PLACE: Final = 18
 """Digits of a sender's number in a cursor."""
+
+
+def _place(text: str) -> tuple[int, str]:
+    """Where a page begins: behind this template of this sender. Raises `Invalid`."""
+    sender, point, name = text.partition(".")
+    if not (point and name and sender.isascii() and sender.isdigit() and len(sender) <= _MAX_PLACE):
+        raise Invalid("after must be the next of an earlier page")
+    return int(sender), name
+
+
+_PLACE: Final = {"type": "string", "pattern": rf"^[0-9]{{1,{_MAX_PLACE}}}\..+$"}
+_AFTER: Final = Parameter("after", "the `next` of the page before", _PLACE, _place, default=(0, ""))
+_MEDIUM: Final = choice("medium", "of this medium alone", ("whatsapp", "sms"))
+_REFRESH: Final = flag("refresh", "read the provider's list anew, at most once a minute")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +99,16 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/v1/numbers/{e164}/templates", service(list_templates, "read"))
 
 
+@operation(
+    path=(E164,),
+    query=(_AFTER, LIMIT, _MEDIUM, _REFRESH),
+    answers={200: Templates},
+    codes=("not_connected", "provider_refused", "provider_unavailable"),
+)
 async def list_templates(request: web.Request, caller: Caller) -> web.Response:
     """The templates of all senders that have such a list; as they were read last where a provider cannot be asked."""
-    context, limit, after = request.app[CONTEXT], limit_of(request), _place_of(request)
-    is_asked, medium = _flag(request, "refresh"), _medium_of(request)
-    e164 = request.match_info["e164"]
+    context, limit, after = request.app[CONTEXT], LIMIT.read(request), _AFTER.read(request)
+    is_asked, medium, e164 = _REFRESH.read(request), _MEDIUM.find(request), E164.read(request)
     async with context.database.transaction() as conn:
         senders = _chosen(context, await find_template_senders(conn, e164, caller.service_id), medium)
     desk = request.app[_DESK]
@@ -131,28 +152,3 @@ def _chosen(context: Context, senders: Sequence[Record], medium: str | None) -> 
         if medium in {None, sender["medium"]}
         and "templates" in context.capabilities.get(sender["provider"], {}).get(sender["medium"], ())
     ]
-
-
-def _medium_of(request: web.Request) -> str | None:
-    medium = request.query.get("medium")
-    if medium not in {None, "whatsapp", "sms"}:
-        raise Invalid("medium must be whatsapp or sms")
-    return medium
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    value = request.query.get(name, "false")
-    if value not in {"true", "false"}:
-        raise Invalid(f"{name} must be true or false")
-    return value == "true"
-
-
-def _place_of(request: web.Request) -> tuple[int, str]:
-    """Where a page begins: behind this template of this sender."""
-    text = request.query.get("after")
-    if text is None:
-        return 0, ""
-    sender, point, name = text.partition(".")
-    if not (point and name and sender.isascii() and sender.isdigit() and len(sender) <= _MAX_PLACE):
-        raise Invalid("after must be the next of an earlier page")
-    return int(sender), name

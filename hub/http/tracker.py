@@ -11,6 +11,7 @@ from aiohttp import web
 
 from hub.domain.tracking import ConsentMode
 from hub.http.context import CONTEXT
+from hub.http.operations import Answer, operation
 
 MAX_AGE: Final = 3600
 """Seconds a browser keeps the script; so long an update takes to arrive everywhere."""
@@ -45,6 +46,16 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/t.js", serve)
 
 
+_SERVED: Final = {"ETag": "of this form of it", "Cache-Control": "public, for an hour", "Vary": "Accept-Encoding"}
+
+
+@operation(
+    answers={
+        200: Answer(text="The script", media_type="text/javascript", headers=_SERVED),
+        304: Answer(text="As it was", media_type=None, headers=_SERVED),
+    },
+    tag="Tracked sites",
+)
 async def serve(request: web.Request) -> web.Response:
     """The script, or 304 to a browser that has it."""
     script = script_for(request.app[CONTEXT].tracking.consent)

@@ -63,3 +63,17 @@ RESET_FAILING_SQL = "update delivery_health set failing_since = null where subsc
 async def reset_failing(conn: Connection, subscription_id: UUID) -> None:
     """The days of failures are counted anew."""
     await conn.execute(RESET_FAILING_SQL, subscription_id)
+
+
+LIST_HEARERS_SQL = """
+select u.id, u.service_id, v.name as service_name, n.e164
+from subscription u
+join service v on v.id = u.service_id
+join channel c on c.id = u.channel_id
+join number n on n.id = c.number_id
+where u.disconnected_at is null and ($1::uuid is null or u.service_id = $1) and ($2::text is null or n.e164 = $2)"""
+
+
+async def list_hearers(conn: Connection, service_id: UUID | None, e164: str | None) -> dict[UUID, Record]:
+    """Current subscriptions of a service, or (None) of all, on a number or (None) on all: whose they are, and where."""
+    return {row["id"]: row for row in await conn.fetch(LIST_HEARERS_SQL, service_id, e164)}

@@ -78,10 +78,11 @@ async def list_after(conn: Connection, positions: dict[int, int], limit: int) ->
     """Events beyond a position in each shard, at most `limit` of each shard, oldest first."""
     shards = sorted(positions)
     rows = await conn.fetch(LIST_AFTER_SQL, shards, [positions[shard] for shard in shards], limit)
-    return [_read_event(row) for row in rows]
+    return [read_event(row) for row in rows]
 
 
-def _read_event(row: Record) -> Event:
+def read_event(row: Record) -> Event:
+    """An event in a row of the log."""
     at: datetime = row["created_at"]
     return Event(
         row["id"],
@@ -109,7 +110,7 @@ from event where coalesce(conversation_id, channel_id) = $1 and id >= $2 and id 
 
 async def list_lane(conn: Connection, lane: UUID, first: int, last: int, limit: int) -> list[Event]:
     """One conversation's events (or a channel's, of no conversation) from `first` to `last`, oldest first."""
-    return [_read_event(row) for row in await conn.fetch(LIST_LANE_SQL, lane, first, last, limit)]
+    return [read_event(row) for row in await conn.fetch(LIST_LANE_SQL, lane, first, last, limit)]
 
 
 LIST_SHARD_SQL = """
@@ -120,7 +121,7 @@ from event where shard = $1 and id > $2 and id <= $3 order by id limit $4"""
 
 async def list_shard(conn: Connection, shard: int, after: int, upto: int, limit: int) -> list[Event]:
     """Events of one shard, oldest first."""
-    return [_read_event(row) for row in await conn.fetch(LIST_SHARD_SQL, shard, after, upto, limit)]
+    return [read_event(row) for row in await conn.fetch(LIST_SHARD_SQL, shard, after, upto, limit)]
 
 
 PULSE_SQL = """
@@ -152,7 +153,7 @@ from event where id > $1 order by id limit $2"""
 
 async def list_recent(conn: Connection, after: int, limit: int) -> list[Event]:
     """Events of all shards by id, for the operator to look at: near the end of the log, ids may still appear below."""
-    return [_read_event(row) for row in await conn.fetch(LIST_RECENT_SQL, after, limit)]
+    return [read_event(row) for row in await conn.fetch(LIST_RECENT_SQL, after, limit)]
 
 
 LIST_UNREAD_SQL = """
@@ -176,7 +177,7 @@ async def list_unread(conn: Connection, positions: Sequence[int], channels: Sequ
     """The lowest `limit` ids, or fewer, of what lies beyond these positions, one for each shard; none only where there
     is nothing. Events of other channels come without their data.
     """
-    return [_read_event(row) for row in await conn.fetch(LIST_UNREAD_SQL, positions, channels, limit, _SPAN)]
+    return [read_event(row) for row in await conn.fetch(LIST_UNREAD_SQL, positions, channels, limit, _SPAN)]
 
 
 HOLD_SNAPSHOT_SQL = "set transaction isolation level repeatable read, read only"

@@ -117,14 +117,15 @@ async def add_replay(conn: Connection, draft: ReplayDraft) -> None:
 
 LIST_REPLAYS_SQL = """
 select r.id, r.subscription_id, u.service_id, n.e164, r.asked_by, r.selection, r.created_at, r.cancelled_at,
-       p.delivered, p.failed, p.shards_left, p.finished_at
+       p.delivered, p.failed, p.shards, p.shards_left, p.finished_at
 from replay r
 join subscription u on u.id = r.subscription_id
 join channel c on c.id = u.channel_id
 join number n on n.id = c.number_id
 cross join lateral (
     select coalesce(sum(s.delivered), 0)::bigint as delivered, coalesce(sum(s.failed), 0)::bigint as failed,
-           count(*) filter (where s.finished_at is null) as shards_left, max(s.finished_at) as finished_at
+           count(*) as shards, count(*) filter (where s.finished_at is null) as shards_left,
+           max(s.finished_at) as finished_at
     from replay_shard s where s.replay_id = r.id
 ) p
 where ($1::uuid is null or (u.service_id = $1 and u.disconnected_at is null))

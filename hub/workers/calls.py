@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 
 import structlog
 from prometheus_client import Counter, Histogram
 
-from hub.actions.record_send import Outcome
+from hub.actions.record_send import Call, Outcome, outcome_name
 from hub.domain.addresses import variants
 from providers.base import NotTaken, OutboundMessage, OutcomeUnknown, Provider, Refused, SendError
 
@@ -41,11 +43,12 @@ async def as_it_was(provider: str, message: OutboundMessage, refusal: Refused) -
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a message, the form of the customer's number this is about, and how many requests it took."""
+    """What came of a message, the form of the customer's number this is about, how many requests it took, and when."""
 
     outcome: Outcome
     phone: str | None
     requests: int = 1
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +64,18 @@ class Calls:
         of the customer's number as long as the provider refuses the number itself, so that none was taken. Where all
         are refused, the first refusal counts. Raises nothing.
         """
+        began_at, began = datetime.now(UTC), monotonic()
         answer = await self._send(provider, message, may_go)
-        SENDS.labels(provider, _name(answer.outcome)).inc()
+        took_ms = round((monotonic() - began) * 1000)
+        SENDS.labels(provider, outcome_name(answer.outcome)).inc()
         log.info(
             "send.attempted",
             provider=provider,
             message=message.hub_id,
-            outcome=_name(answer.outcome),
+            outcome=outcome_name(answer.outcome),
             requests=answer.requests,
         )
-        return answer
+        return replace(answer, call=Call(began_at, took_ms, answer.requests))
 
     async def _send(self, provider: str, message: OutboundMessage, may_go: Callable[[], bool]) -> Answer:
         adapter = self.providers.get(provider)
@@ -112,11 +117,3 @@ async def _hand_over(provider: Provider, message: OutboundMessage, may_go: Calla
         except Exception as error:
             log.exception("send.provider_broke", provider=provider.name, message=message.hub_id)
             return OutcomeUnknown("internal", type(error).__name__)
-
-
-def _name(outcome: Outcome) -> str:
-    if isinstance(outcome, Refused):
-        return "refused"
-    if isinstance(outcome, NotTaken):
-        return "not_taken"
-    return "unknown" if isinstance(outcome, SendError) else "taken"

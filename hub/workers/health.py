@@ -68,6 +68,7 @@ class HealthChecks:
         self._interval = interval
         self._failures: Counter[int] = Counter()
         self._others: defaultdict[str, set[str]] = defaultdict(set)
+        self._shown: set[Gauge] = set()
 
     async def run(self) -> None:
         """Wait for the ownership, then look until cancelled."""
@@ -80,6 +81,8 @@ class HealthChecks:
                 await self.look()
                 await self._rest(owner, self._interval)
         finally:
+            for gauge in self._shown:
+                gauge.set(0)  # another process shows them from now on
             await owner.close()
 
     async def _rest(self, owner: Dedicated, seconds: float) -> None:
@@ -187,9 +190,13 @@ class HealthChecks:
 
     def _show_sender(self, row: Record, seen: SeenHealth | None) -> None:
         sender, health = str(row["id"]), seen.health if seen else Health()
-        HEALTH.labels(sender, row["medium"], row["provider"]).set(_LEVELS[health.state])
+        level = HEALTH.labels(sender, row["medium"], row["provider"])
+        level.set(_LEVELS[health.state])
+        self._shown.add(level)
         for code in {*CODES, *health.problems, *self._others[sender]}:
-            PROBLEM.labels(sender, code).set(code in health.problems)
+            problem = PROBLEM.labels(sender, code)
+            problem.set(code in health.problems)
+            self._shown.add(problem)
         self._others[sender] |= health.problems.keys()
 
 

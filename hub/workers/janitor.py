@@ -13,16 +13,33 @@ from prometheus_client import Counter, Gauge
 from hub.actions.expire import expire
 from hub.actions.pick_up import expire_pickups
 from hub.domain.ids import event_id
-from hub.store import click_totals, inbound, leases, media_endings, presence, retention, sent_forms, stale_visits
+from hub.store import (
+    click_totals,
+    console_sessions,
+    inbound,
+    leases,
+    lives,
+    media_endings,
+    presence,
+    retention,
+    sent_forms,
+    stale_visits,
+    traffic_rollup,
+)
 from hub.store.blobs import FOLDERS
 from hub.store.files import Files
 from hub.store.keeping import remove_unnamed, sweep
 from hub.store.pool import Connection, Database, Dedicated, Record
+from hub.workers import backlog
 
 log = structlog.get_logger()
 
 INTERVAL: Final = 60.0
 """Seconds between rounds, and how long one chore may go on pruning."""
+LOOKS: Final = 6
+"""How often in between it is counted what flowed."""
+COUNTING: Final = 5.0
+"""Seconds that one look at what flowed may take: what is left is for the next one."""
 SILENCE: Final = 5 * INTERVAL
 """Seconds without a word after which the database ends our connection: another process keeps house then."""
 ABANDONED: Final = 24 * 3600.0
@@ -100,14 +117,19 @@ class Janitor:
             await asyncio.sleep(self._settle)
             while True:
                 await self._round(owner)
-                await asyncio.sleep(INTERVAL)
+                for _ in range(LOOKS):
+                    await asyncio.sleep(INTERVAL / LOOKS)
+                    await self._do(owner, self._count_traffic)
         finally:
+            for gauge in (QUARANTINE, HELD_BACK, *backlog.GAUGES):
+                gauge.set(0)  # another process counts from now on
             await owner.close()
 
     async def _round(self, owner: Dedicated) -> None:
         """Every chore, whatever becomes of the others. Raises `Unavailable` where the connection is gone."""
         chores = (
             self._make_partitions,
+            self._count_traffic,
             self._drop_events,
             self._drop_attempts,
             self._drop_clicks,
@@ -123,8 +145,12 @@ class Janitor:
             self._prune_ranges,
             self._prune_receipts,
             self._prune_tokens,
+            self._prune_sessions,
             self._prune_visitors,
             self._prune_sent_forms,
+            self._prune_rulings,
+            self._prune_calls,
+            self._prune_traffic,
             self._end_files,
             self._end_uploads,
             self._sweep_files,
@@ -235,11 +261,33 @@ class Janitor:
     async def _prune_tokens(self, owner: Dedicated) -> None:
         await _prune(owner, stale_visits.prune_tokens, stale_visits.PRUNE_BATCH)
 
+    async def _prune_sessions(self, owner: Dedicated) -> None:
+        await _prune(owner, console_sessions.prune_sessions, console_sessions.PRUNE_BATCH)
+
     async def _prune_visitors(self, owner: Dedicated) -> None:
         await _prune(owner, stale_visits.prune_visitors, stale_visits.PRUNE_BATCH)
 
     async def _prune_sent_forms(self, owner: Dedicated) -> None:
         await _prune(owner, sent_forms.prune_sent_forms, sent_forms.PRUNE_BATCH)
+
+    async def _prune_rulings(self, owner: Dedicated) -> None:
+        await _prune(owner, partial(lives.prune_rulings, age=self._attempt_age), lives.PRUNE_BATCH)
+
+    async def _prune_calls(self, owner: Dedicated) -> None:
+        await _prune(owner, partial(lives.prune_calls, age=self._attempt_age), lives.PRUNE_BATCH)
+
+    async def _count_traffic(self, owner: Dedicated) -> None:
+        """Each part in transactions of its own, as long as there is more and time."""
+        until = time.monotonic() + COUNTING
+        for count in (traffic_rollup.count_events, traffic_rollup.count_deliveries, traffic_rollup.count_attempts):
+            while time.monotonic() < until:
+                async with owner.transaction() as conn:
+                    counted = await count(conn)
+                if not counted:
+                    break
+
+    async def _prune_traffic(self, owner: Dedicated) -> None:
+        await _prune(owner, traffic_rollup.prune_traffic, traffic_rollup.PRUNE_BATCH)
 
     async def _end_files(self, owner: Dedicated) -> None:
         """End what customers sent long ago."""
@@ -278,6 +326,7 @@ class Janitor:
     async def _count(self, owner: Dedicated) -> None:
         async with owner.transaction() as conn:
             QUARANTINE.set(await inbound.count_open(conn))
+            await backlog.count(conn)
             for table, (partitions, size) in (await retention.find_sizes(conn)).items():
                 PARTITIONS.labels(table).set(partitions)
                 PARTITION_BYTES.labels(table).set(size)

@@ -244,7 +244,7 @@ class Sender:
                     events = await record_send(
                         conn, message_id, conversation_id, answer.outcome, attempts, now, is_repeat=is_repeat,
                         sent_to=answer.phone, sender=From(head["sender_id"], head["is_unwell"]),
-                        answered_at=answered_at,
+                        answered_at=answered_at, call=answer.call,
                     )  # fmt: skip
                     is_written = True
                 self._publish(events)

@@ -101,6 +101,7 @@ def share(source: Path, target: Path, unneeded: Callable[[str, list[str]], set[s
         folder.chmod(0o755)
 
 
+@pytest.mark.soak
 async def test_a_visitor_plays_along_and_leaves(place: Path) -> None:
     """Whatever the environment says, the story holds first."""
     wrong = environment(

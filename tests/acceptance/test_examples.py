@@ -3,12 +3,10 @@
 import asyncio
 import importlib
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,9 +14,8 @@ import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
-import partyline_client.calls
 from providers.simulator import Person
-from tests.support.commands import ROOT, Command, environment, running
+from tests.support.commands import ROOT, Command, running
 from tests.support.world import NUMBER, Service, World
 
 MIA = Person("+4915112345678", name="Mia")
@@ -84,11 +81,14 @@ async def test_what_is_wrong_is_a_sentence(hub_world: World) -> None:
         "hub": "CRM: 'hub' is no http or https URL",
     }
     script = str(ROOT / "examples" / "crm.py")
-    for hub, told in wrong.items():
+
+    async def says(hub: str, told: str) -> None:
         async with running(sys.executable, script, "--hub", hub, "--key", "plk_wrong", "--number", NUMBER) as command:
             assert await command.ends() == 1
         assert told in command.output
         assert "Traceback" not in command.output
+
+    await asyncio.gather(*(says(hub, told) for hub, told in wrong.items()))
 
 
 @asynccontextmanager
@@ -109,7 +109,8 @@ async def test_forged_repeated_failing_and_missing_webhooks(hub_world: World, mo
     said: list[str] = []
     backend = importlib.import_module("marketing").Marketing(hub_world.hub.url, service.key, NUMBER, say=said.append)
     async with listening(backend) as url, aiohttp.ClientSession() as session:
-        secret = (await backend.connect(f"{url}/webhooks"))["signing_secret"]
+        await backend.connect(f"{url}/webhooks")
+        [secret] = backend.store.secrets.of(NUMBER)
 
         async def post(sequence: int, *, signed_with: str = secret, contact: str = "con_1") -> int:
             event_id = f"evt_{sequence}"
@@ -149,74 +150,3 @@ def received(event_id: str, sequence: int, contact: str) -> dict[str, Any]:
             "message": {"medium": "whatsapp", "type": "text", "text": "Hello"},
         },
     }
-
-
-async def test_the_page_on_the_client_begins_with_an_example_that_works(hub_world: World, tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "client.md").read_text()
-    script = tmp_path / "desk.py"
-    script.write_text(page.split("```python\n")[1].split("```")[0])
-    service = await hub_world.service("desk")
-    hub = partyline_client.Hub(hub_world.hub.url, service.key)
-    connection = await asyncio.to_thread(hub.connect, NUMBER)
-    assert connection["role"] == "parent"
-    port = free_port()
-    variables = {"HUB": hub.url, "KEY": service.key, "SECRET": connection["signing_secret"], "PORT": str(port)}
-    async with running(sys.executable, str(script), env=environment() | variables) as command:
-        await command.says("Running on")
-        await asyncio.to_thread(hub.connect, NUMBER, endpoint_url=f"http://127.0.0.1:{port}/hook")
-        customer = hub_world.customer(MIA)
-        await customer.says("Where is my order?")
-        await command.says("message.received Where is my order?")
-        assert (await customer.hears()).text == "Thanks, we are looking into it."
-        await command.says("message.status")
-    rotated = await asyncio.to_thread(hub.rotate_secret, NUMBER)
-    assert rotated != connection["signing_secret"]
-
-
-async def test_every_call_of_the_client_is_one_of_the_hubs(hub_world: World) -> None:
-    service = await hub_world.service("desk")
-    hub = partyline_client.Hub(hub_world.hub.url, service.key)
-    service.endpoint.secret = (await asyncio.to_thread(hub.connect, NUMBER))["signing_secret"]
-    await asyncio.to_thread(hub.connect, NUMBER, endpoint_url=service.endpoint.url, on_exhausted="hold")
-    await hub_world.customer(MIA).says("Where is my order?")
-
-    page = await asyncio.to_thread(hub.events, limit=100)
-    assert [event.type for event in page.events] == ["service.connected", "channel.parent_changed", "message.received"]
-    assert not page.has_more
-    assert (await asyncio.to_thread(hub.events, page.next)).events == ()
-    beginning = (await asyncio.to_thread(hub.events, limit=1)).next
-    assert await streamed(hub, service.key, beginning, 2) == list(page.events[1:])
-
-    conversation = str(page.events[-1].conversation_id)
-    ana = {"id": "ana", "name": "Ana"}
-    answers = [
-        await asyncio.to_thread(hub.reply, conversation, "Hi", agent=ana, idempotency_key="once") for _ in range(2)
-    ]
-    assert answers[0] == answers[1]
-    with pytest.raises(partyline_client.Problem) as told:
-        await asyncio.to_thread(hub.reply, conversation, "Hi", idempotency_key="k", origin="nobody")
-    assert (told.value.status, told.value.code, told.value.errors[0]["pointer"]) == (422, "invalid_request", "/origin")
-    await asyncio.to_thread(hub.replay, event_ids=[page.events[-1].id])
-    await service.endpoint.wait(lambda it: any("webhook-replay" in one.headers for one in it.deliveries))
-    await asyncio.to_thread(hub.pause, NUMBER)
-    await asyncio.to_thread(hub.resume, NUMBER, "skip")
-    await asyncio.to_thread(hub.disconnect, NUMBER)
-    with pytest.raises(partyline_client.Problem, match="409 not_connected"):
-        await asyncio.to_thread(hub.events)
-
-
-async def streamed(hub: partyline_client.Hub, key: str, position: str, count: int) -> list[partyline_client.Event]:
-    """The next events of the live stream behind a position."""
-    request, stream = partyline_client.calls.stream(position), partyline_client.EventStream(position)
-    headers = {**request.headers, "Authorization": f"Bearer {key}"}
-    found: list[Any] = []
-    async with aiohttp.ClientSession() as session, session.get(hub.url + request.path, headers=headers) as answer:
-        while len(found) < count:
-            found += [one.read() for one in stream.feed(await answer.content.readany())]
-    return found
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

@@ -90,7 +90,7 @@ async def test_d1_presence_is_over_after_its_lease(hub_world: World, database_ur
     helpdesk, crm = await hub_world.connected("helpdesk", "crm")
     conversation = await writes(hub_world.customer(MIA), helpdesk, crm)
     noted = await is_there(helpdesk, conversation, "Ana", "typing")
-    lease = "select expires_at - since = interval '30 seconds' from presence"
+    lease = "select expires_at - since between interval '30 seconds' and interval '31 seconds' from presence"
     assert await ask(database_url, lease)
     assert (await is_there(crm, conversation, "Cem", "viewing")).json["presence"][0]["agent"] == {"name": "Ana"}
     await ask(database_url, "update presence set expires_at = now() where agent_id = 'agent-Ana'")

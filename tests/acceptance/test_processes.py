@@ -146,6 +146,7 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.soak
 async def test_two_processes_share_the_embedded_database(place: Path) -> None:
     """Also the next parent takes over the server of one that was killed."""
     process = HubProcess(place / "data", environment=TWO)

@@ -498,7 +498,8 @@ async def test_what_was_attempted_is_listed_newest_first_from_both_tables(
             (10, "gone", 410, None),
         )
     ]
-    await stage.conn.copy_records_to_table("attempt", records=failed)
+    columns = ("subscription_id", "shard", "event_id", "at", "outcome", "http_status", "duration_ms", "detail")
+    await stage.conn.copy_records_to_table("attempt", records=failed, columns=columns)
 
     async def listed(query: str, step: str = "") -> list[dict[str, Any]]:
         return await pages(lambda path: stage.crm.call("GET", path), f"/v1/deliveries?{query}", "before", step)

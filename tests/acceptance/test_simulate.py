@@ -30,7 +30,7 @@ async def test_scenarios_and_a_mixed_load_reach_a_hub(
 
     async def play(scenario: str, **more: Any) -> tuple[int, str]:
         code = await simulate.traffic(settings, scenario=scenario, hub_url=hub_world.hub.url, **(MIX | more))
-        return code, capsys.readouterr().out
+        return code, "".join(capsys.readouterr())
 
     code, output = await play("handover")
     assert code == 0, output

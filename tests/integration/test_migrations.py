@@ -137,6 +137,43 @@ async def test_one_that_fails_leaves_nothing_behind(
     assert await migrate(empty) == NAMES
 
 
+async def test_messages_are_written_while_an_index_is_built_over_all_of_them(
+    empty_url: str, empty: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old process goes on while its successor's schema is made, and one cut short can be run again."""
+    old = [migration for migration in shipped() if migration.version < 11]
+    monkeypatch.setattr(module, "shipped", lambda: old)
+    await migrate(empty)
+    monkeypatch.undo()
+    writer, late, second = [await asyncpg.connect(empty_url) for _ in range(3)]
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    try:
+        held = writer.transaction()
+        await held.start()
+        await writer.execute("lock table message in row exclusive mode")
+        migrating = asyncio.create_task(migrate(second))
+        async with asyncio.timeout(10):
+            while not await empty.fetchval(waiting):
+                await asyncio.sleep(0.02)
+        async with asyncio.timeout(1), late.transaction():
+            await late.execute("lock table message in row exclusive mode")
+        second.terminate()  # half an index is left
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await migrating
+        await held.rollback()
+        monkeypatch.setattr(module, "_LOCK_TIMEOUT", "100ms")
+        async with writer.transaction():
+            await writer.execute("lock table attempt in access share mode")
+            with pytest.raises(MigrationError, match="run it again") as caught:
+                await migrate(late)
+            assert caught.value.code == "migration_waited"
+        assert await migrate(late) == [migration.name for migration in shipped() if migration.version >= 11]
+        sound = "select indisvalid from pg_index where indexrelid = 'message_campaign'::regclass"
+        assert await empty.fetchval(sound)
+    finally:
+        await asyncio.gather(*(conn.close() for conn in (writer, late)))
+
+
 async def test_serve_refuses_a_server_that_was_not_migrated(empty_url: str, tmp_path: Path) -> None:
     settings = Settings(database_url=SecretStr(empty_url), data_dir=tmp_path, port=0)
     with pytest.raises(MigrationError, match="partyline migrate") as caught:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
+import structlog
+from click.testing import CliRunner, Result
 
 from hub.__main__ import main
 
@@ -31,6 +32,19 @@ def said(*words: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     inherited = dict.fromkeys(name for name in os.environ if name.startswith("PARTYLINE_"))
     result = CliRunner().invoke(main, words, env={**inherited, **(env or {})})
     return result.exit_code, result.output
+
+
+async def does(*words: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> Result:
+    """Run a command to its end in this process, beside what runs in this loop; its streams stay apart. What a hub in
+    this process logs meanwhile is none of it.
+    """
+    inherited = dict.fromkeys(name for name in os.environ if name.startswith("PARTYLINE_"))
+    known = structlog.get_config()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    try:
+        return await asyncio.to_thread(CliRunner().invoke, main, words, env={**inherited, **(env or {})}, input=stdin)
+    finally:
+        structlog.configure(**known)
 
 
 @dataclass

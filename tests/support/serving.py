@@ -65,6 +65,7 @@ class HubProcess:
             "PARTYLINE_TWILIO_API_URL": simulator.url,
             "PARTYLINE_ALLOW_PRIVATE_ENDPOINTS": "127.0.0.0/8",
             "PARTYLINE_LOG_LEVEL": "error",
+            "PARTYLINE_REQUESTS_PER_SECOND": "0",
         }
         if self.database_url:
             environment["PARTYLINE_DATABASE_URL"] = self.database_url

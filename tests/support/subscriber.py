@@ -10,6 +10,8 @@ from typing import Any
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
+from tests.support import contract
+
 
 @dataclass
 class Delivery:
@@ -66,6 +68,7 @@ class Subscriber:
             self.refused.append(repr(error))
             return web.Response(status=401)
         document = json.loads(body)
+        contract.hear(document)
         delivery = Delivery(headers["webhook-id"], document["type"], document["data"], time.perf_counter(), headers)
         status = self.answer(delivery)
         if status < 300:

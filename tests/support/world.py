@@ -120,6 +120,7 @@ def settings_for(simulator: Simulator, database_url: str | None, data_dir: Path,
         "open_metrics": True,
         "reconcile_interval": 0,
         "health_interval": 0,
+        "requests_per_second": 0,
     }
     return Settings(**(values | more))
 

@@ -57,7 +57,7 @@ def test_it_knows_no_host_but_the_one_it_came_from() -> None:
 
 def test_an_installed_hub_has_it() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["package-data"]["hub.http"] == ["*.js"]
+    assert project["tool"]["setuptools"]["package-data"]["hub.http"] == ["*.js", "docs/*"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from providers.simulator import Fault, MediaFault, Number, StatusPlan
 from providers.simulator.signing import sign_twilio
-from tests.acceptance.test_provider_scenarios import (
+from tests.support.database import Server
+from tests.support.scenario_stage import (
     MAIN,
     PNG,
     Json,
@@ -28,7 +29,6 @@ from tests.acceptance.test_provider_scenarios import (
     phone,
     within,
 )
-from tests.support.database import Server
 from tests.support.talk import automates
 from tests.support.wire import FORM, PUBLIC_URL, TWILIO, Reply, connected, sms, unique, until
 
