@@ -96,7 +96,7 @@ def _entry_id(request: web.Request) -> int:
 @operation(path=(_ENTRY,), answers={200: Replayed}, codes=("still_quarantined", "no_such_route"))
 async def replay_entry(request: web.Request) -> web.Response:
     """Take an entry in after all, now that its number is registered or the parser knows better."""
-    received = await _take_in(request.app[CONTEXT], _entry_id(request))
+    received = await take_in(request.app[CONTEXT], _entry_id(request))
     return answer({"taken": received.fresh, "duplicates": received.duplicates})
 
 
@@ -111,7 +111,7 @@ async def replay_quarantine(request: web.Request) -> web.Response:
     reasons: Counter[str] = Counter()
     for entry_id in found:
         try:
-            received = await _take_in(context, entry_id)
+            received = await take_in(context, entry_id)
         except Conflict as refusal:
             count["still_quarantined"] += 1
             reasons.update(refusal.facts.get("reasons", [refusal.code]))
@@ -126,7 +126,7 @@ async def replay_quarantine(request: web.Request) -> web.Response:
     })  # fmt: skip
 
 
-async def _take_in(context: Context, entry_id: int) -> Received:
+async def take_in(context: Context, entry_id: int) -> Received:
     """One entry, in a transaction of its own; again where it lost against what comes in meanwhile."""
     for attempt in range(_ATTEMPTS):
         try:

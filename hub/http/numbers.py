@@ -59,7 +59,7 @@ async def connect(request: web.Request, caller: Caller) -> web.Response:
             context.sealer,
             caller,
             E164.read(request),
-            _settings(wanted),
+            settings_of(wanted),
             datetime.now(UTC),
             start_at=wanted.start_at,
         )
@@ -71,7 +71,8 @@ async def connect(request: web.Request, caller: Caller) -> web.Response:
     return answer(view)
 
 
-def _settings(wanted: ConnectionIn) -> SubscriptionSettings:
+def settings_of(wanted: ConnectionIn) -> SubscriptionSettings:
+    """What is stored of it."""
     named = wanted.share if isinstance(wanted.share, list) else []
     return SubscriptionSettings(
         endpoint_url=wanted.endpoint_url,

@@ -132,6 +132,7 @@ def test_a_wrong_command_line_is_2() -> None:
 # migrate -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 async def test_migrate_before_serve(unmigrated: str, tmp_path: Path) -> None:
     env = settings(unmigrated, tmp_path)
     code, output = await run(*partyline("serve"), env=env)

@@ -43,6 +43,7 @@ async def hub(database_url: str, tmp_path: Path) -> AsyncIterator[Killable]:
             await subscriber.stop()
 
 
+@pytest.mark.soak
 async def test_b3_everything_acknowledged_before_a_kill_is_delivered_after_it(hub: Killable, database_url: str) -> None:
     services = await hub.world.connected("helpdesk", "crm", "marketing")
     burst = Burst(Wire(hub.world), 300)

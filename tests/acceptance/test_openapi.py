@@ -17,10 +17,10 @@ async def test_h1_no_request_finds_a_5xx_or_an_undocumented_answer(open_world: O
     town = await fuzz.settle(await open_world(**LINKS))
     requests = 0
     for who in ("service", "operator", "open"):
-        found = await town.attack(who, max_examples=2, phases=("fuzzing",))
+        found = await town.attack(who, max_examples=1, phases=("fuzzing",))
         assert not found.problems, "\n\n".join(found.problems)
         requests += found.requests
-    assert requests > 150
+    assert requests > 100
 
 
 async def get(world: World, path: str, key: str | None = None, **headers: str) -> tuple[int, Mapping[str, str], bytes]:

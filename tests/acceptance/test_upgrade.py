@@ -20,6 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
+import pytest
 
 from hub.store.migrate import shipped
 from hub.store.sealing import new_secret_key
@@ -166,6 +167,7 @@ class Talk:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.soak
 async def test_old_and_new_run_side_by_side_and_nothing_is_lost_or_doubled(server: Server, tmp_path: Path) -> None:
     """Migrated under the old one; both take webhooks, answers and statuses; the old one ends, the new one goes on."""
     old_tree, new_tree = releases(tmp_path)

@@ -138,6 +138,7 @@ async def test_the_banner_lets_a_click_land(asking_town: Town) -> None:
         assert await page.get_by_role("region", name="Privacy").is_hidden()
 
 
+@pytest.mark.soak
 async def test_hub_and_shop_from_the_command_line(browser: Browser, server: Server, tmp_path: Path) -> None:
     """As in examples/README.md: processes of their own, and the browser speaks to the hub itself."""
     async with AsyncExitStack() as stack:

@@ -16,6 +16,7 @@ from hub.actions.expire import expire
 from hub.domain.events import EventDraft
 from hub.domain.ids import event_id, new_id
 from hub.store import click_totals, event_log, retention, stale_visits
+from hub.store.deliveries import pack
 from hub.store.pool import Database
 from hub.workers.janitor import DROPPED, EXPIRED, HELD_BACK, PARTITION_BYTES, PARTITIONS, Janitor
 from tests.support.database import TEMPLATE, Server
@@ -632,8 +633,9 @@ async def test_h6_history_goes_in_batches_but_not_what_a_restart_needs(
     monkeypatch.setattr(retention, "REPLAY_BATCH", 2)
     active, paused = await bench.subscribe(), await bench.subscribe(state="paused")
     await bench.conn.execute(
-        "insert into delivered (owner, at, entries) select 1, now() - make_interval(days => 50 - n), '' "
-        "from generate_series(1, 50) n"
+        "insert into delivered (owner, at, entries) select 1, now() - make_interval(days => 50 - n), $1 "
+        "from generate_series(1, 50) n",
+        pack([]),
     )
     for replay in [await bench.replay(active, 20, ended="finished") for _ in range(5)]:
         await bench.conn.execute("update replay_shard set finished_at = now() - interval '31 days'")

@@ -20,9 +20,9 @@ from hub.http.console.fields import Fields, given, is_first, read_as, ticked
 from hub.http.console.pages import form, page, render, see_other
 from hub.http.console.session import Viewer
 from hub.http.context import CONTEXT, Context
+from hub.http.numbers import settings_of
 from hub.http.schemas import ConnectionIn, ResumeIn
 from hub.store import delivery_desk, subscriptions
-from hub.store.subscriptions import SubscriptionSettings
 
 _URL: Final = "/console/numbers/{e164}/connection"
 
@@ -73,7 +73,7 @@ async def connect(request: web.Request, viewer: Viewer, fields: Fields) -> web.R
     async with context.database.transaction() as conn:
         is_repeat = not await is_first(conn, viewer, fields)
         connected = await connecting.connect(
-            conn, context.sealer, viewer.caller, e164, _settings(wanted), datetime.now(UTC)
+            conn, context.sealer, viewer.caller, e164, settings_of(wanted), datetime.now(UTC)
         )
     _publish(context, connected.events)
     if connected.signing_secret is None:
@@ -97,18 +97,6 @@ def asked_for(fields: Fields) -> dict[str, Any]:
         "share": ticked(fields, "share ") if share == "named" else share,
         "on_exhausted": fields.get("on_exhausted", "continue"),
     }
-
-
-def _settings(wanted: ConnectionIn) -> SubscriptionSettings:
-    named = wanted.share if isinstance(wanted.share, list) else []
-    return SubscriptionSettings(
-        endpoint_url=wanted.endpoint_url,
-        event_types=wanted.event_types,
-        display=wanted.display,
-        share="named" if isinstance(wanted.share, list) else wanted.share,
-        share_with=[parse_id("svc", name) for name in named],
-        on_exhausted=wanted.on_exhausted,
-    )
 
 
 def _publish(context: Context, events: Sequence[Event]) -> None:

@@ -1,30 +1,27 @@
 """What could not be taken in: why, with which bytes, and taking it in after all (rule B5)."""
 
 from collections import Counter
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
-from hub.actions.quarantine import replay_quarantined
-from hub.actions.receive import Received
 from hub.domain.errors import Conflict, Invalid, NotFound
+from hub.http.admin_quarantine import take_in
 from hub.http.console.fields import PAGE, Fields, asked, before_of, given, next_url
 from hub.http.console.pages import form, page, render, see_other
 from hub.http.console.quarantine_words import cure_of, meaning_of
 from hub.http.console.session import Viewer
 from hub.http.context import CONTEXT, Context
 from hub.store import inbound, quarantine_desk
-from hub.store.pool import Record, TryAgain
+from hub.store.pool import Record
 
 BATCH: Final = 100
 LONGEST: Final = 10.0
 """Seconds after which one press of a button begins with no other hundred of entries."""
 SHOWN: Final = 65_536
 """Bytes of an entry that are shown."""
-_ATTEMPTS: Final = 3
 _STATES: Final = ("open", "noted", "replayed")
 _URL: Final = "/console/quarantine"
 _CONTROLS: Final = {
@@ -109,7 +106,7 @@ def _unknown() -> NotFound:
 async def replay_one(request: web.Request, _: Viewer, __: Fields) -> web.Response:
     """Take an entry in, now that its number is registered or the parser knows better."""
     entry_id = _entry_id(request)
-    received = await _take_in(request.app[CONTEXT], entry_id)
+    received = await take_in(request.app[CONTEXT], entry_id)
     notice = f"Taken in: {received.fresh} new, {received.duplicates} that were there already."
     return see_other(request, f"{_URL}/{entry_id}", notice=notice)
 
@@ -134,7 +131,7 @@ async def replay_many(request: web.Request, _: Viewer, fields: Fields) -> web.Re
 
 async def _try(context: Context, entry_id: int, count: Counter[str], stays: Counter[str]) -> None:
     try:
-        received = await _take_in(context, entry_id)
+        received = await take_in(context, entry_id)
     except Conflict as refusal:
         stays.update(refusal.facts.get("reasons", [refusal.code]))
         count["stays"] += 1
@@ -152,17 +149,3 @@ def _told(count: Counter[str], stays: Counter[str], *, is_more: bool) -> str:
         why = ", ".join(f"{reason} {number}" for reason, number in stays.most_common())
         told += f" {count['stays']} cannot be taken in yet: {why}."
     return f"{told} There are more: press again." if is_more else told
-
-
-async def _take_in(context: Context, entry_id: int) -> Received:
-    """One entry, in a transaction of its own; again where it lost against what comes in meanwhile."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            async with context.database.transaction() as conn:
-                received = await replay_quarantined(conn, context.parsers, entry_id, datetime.now(UTC))
-            break
-        except TryAgain:
-            if attempt == _ATTEMPTS - 1:
-                raise
-    context.publish(received.events)
-    return received
