@@ -217,6 +217,7 @@ async def test_check_names_every_fault_with_its_cure(tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
+@pytest.mark.soak
 async def test_check_beside_the_embedded_database(place: Path) -> None:
     env = environment(data_dir=place / "data", port=0, log_level="warning")
     code, output = said_by(await does("check", env=env))

@@ -99,6 +99,7 @@
   };
   const look = async () => {
     timer = 0;
+    if (document.hidden) return;
     busy = true;
     const ids = wanted;
     wanted = new Set();
@@ -107,7 +108,9 @@
         headers: { "Partyline-Live": "swap" }, credentials: "same-origin", cache: "no-store", redirect: "error",
       });
       if (answer.status === 401) return end();
-      if (answer.ok) swap(new DOMParser().parseFromString(await answer.text(), "text/html"), ids);
+      const text = await answer.text();
+      if (document.hidden) for (const id of ids) wanted.add(id); // what is seen again is asked for again
+      else if (answer.ok) swap(new DOMParser().parseFromString(text, "text/html"), ids);
     } catch {
       for (const id of ids) wanted.add(id);
       setTimeout(plan, 5000);
