@@ -29,7 +29,7 @@ serve: setup
 test: setup chromium
 	@$(BIN)/pytest --collect-only --quiet tests/acceptance > /dev/null & \
 	 $(BIN)/pytest --collect-only --quiet --ignore tests/acceptance > /dev/null; wait
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 4 --dist worksteal
 
 # Some tests drive a browser, the machine's own; where there is none, root gets Debian's.
 chromium:

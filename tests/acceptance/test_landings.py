@@ -39,7 +39,7 @@ from tests.support.web import (
     together,
     who,
 )
-from tests.support.wire import ask, connected, until
+from tests.support.wire import LOCKS_HERE, ask, connected, until
 from tests.support.world import World, world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -253,7 +253,7 @@ async def test_a_page_and_its_click_that_are_stored_at_the_same_moment_meet(shop
     link, receipt = await shop.link(anna), new_secret()
     browser.become()
     browser.give_receipt(receipt)
-    waits = "select count(*) from pg_locks where locktype = 'advisory' and classid = 7011 and not granted"
+    waits = f"select count(*) from {LOCKS_HERE} where locktype = 'advisory' and classid = 7011 and not granted"
     async with connected(shop.url) as conn:
         async with conn.transaction():
             await lock_proofs(conn, [digest(receipt)])

@@ -27,7 +27,7 @@ from hub.store.event_log import append, find_heads
 from hub.store.pool import Database
 from hub.store.sealing import Sealer, new_secret_key
 from hub.store.subscriptions import add_cursors, add_secret, end_subscription
-from tests.support.wire import ask, until
+from tests.support.wire import LOCKS_HERE, ask, until
 
 Conn: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Answers: TypeAlias = Callable[[], Answer]
@@ -441,7 +441,7 @@ async def test_g2_an_event_that_is_committed_late_is_delivered(
 
 
 async def _waits_for_a_shard(conn: Conn) -> bool:
-    waiting = await conn.fetchval("select count(*) from pg_locks where classid = 7001 and not granted")
+    waiting = await conn.fetchval(f"select count(*) from {LOCKS_HERE} where classid = 7001 and not granted")
     return bool(waiting == 1)
 
 

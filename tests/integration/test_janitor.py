@@ -15,7 +15,7 @@ from hub.store import inbound, retention
 from hub.store.pool import Database
 from hub.workers import janitor
 from hub.workers.janitor import Janitor
-from tests.support.wire import ask, connected, until
+from tests.support.wire import LOCKS_HERE, ask, connected, until
 
 PARTITIONS = "select count(*) from pg_inherits where inhparent = $1::text::regclass"
 INSERT = "insert into event (id, shard, prev_id, type, data, created_at) values ($1, 0, 0, 'x', '{}', now())"
@@ -239,7 +239,7 @@ async def test_a_janitor_without_a_connection_ends_to_be_started_again(
 ) -> None:
     """Who lost the connection has lost the ownership."""
     monkeypatch.setattr(janitor, "INTERVAL", 0.05)
-    mine = "from pg_locks where locktype = 'advisory' and classid = 7003 and objid = 3 and granted"
+    mine = f"from {LOCKS_HERE} where locktype = 'advisory' and classid = 7003 and objid = 3 and granted"
     async with keeping_house(database) as task:
         await until(lambda: ask(database_url, f"select count(*) {mine}"))
         await ask(database_url, f"select pg_terminate_backend(pid) {mine}")
@@ -253,5 +253,7 @@ async def test_a_janitor_without_a_connection_ends_to_be_started_again(
 async def test_a_provider_s_id_never_meets_a_role(database_url: str) -> None:
     async with connected(database_url) as conn, conn.transaction():
         await inbound.lock_provider_ids(conn, ["wamid.1", "wamid.2"])
-        held = await conn.fetch("select distinct classid from pg_locks where locktype = 'advisory'")
+        held = await conn.fetch(
+            "select distinct classid from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+        )
     assert [row["classid"] for row in held] == [7004]

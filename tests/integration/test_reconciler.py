@@ -27,7 +27,7 @@ from providers.base import (
     Unparsed,
     WebhookRequest,
 )
-from tests.support.wire import ask, until
+from tests.support.wire import LOCKS_HERE, ask, until
 
 OURS, FOREIGN, LATER = "+15550001111", "+15559998888", "+15550002222"
 TIMES_SQL = """
@@ -198,7 +198,9 @@ async def test_b3_the_loop_begins_at_once_and_goes_on_by_itself(bench: Bench, mo
     monkeypatch.setattr(reconciler, "SPOOLED", 0.01)
     bench.spooled[0], bench.listing.problem = True, NotTaken("throttled")
     loops = [asyncio.create_task(bench.reconciler.run()) for _ in range(2)]
-    owners = "select count(*) from pg_locks where locktype = 'advisory' and classid = 7003 and objid = 6 and granted"
+    owners = (
+        f"select count(*) from {LOCKS_HERE} where locktype = 'advisory' and classid = 7003 and objid = 6 and granted"
+    )
     await until(lambda: ask(bench.url, "select true from reconciliation where outcome = 'waiting'"))
     bench.spooled[0] = False
     await until(lambda: ask(bench.url, "select true from reconciliation where outcome = 'provider_unavailable'"))

@@ -1,12 +1,13 @@
 """`partyline` and other commands as processes of their own, as a user runs them."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def environment(**settings: object) -> dict[str, str]:
 def said(*words: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     """What a command says that ends before it begins, and its exit code: in this process, which costs a tenth."""
     inherited = dict.fromkeys(name for name in os.environ if name.startswith("PARTYLINE_"))
-    result = CliRunner().invoke(main, words, env={**inherited, **(env or {})})
+    with logs_as_before():
+        result = CliRunner().invoke(main, words, env={**inherited, **(env or {})})
     return result.exit_code, result.output
 
 
@@ -39,12 +41,22 @@ async def does(*words: str, env: Mapping[str, str] | None = None, stdin: bytes =
     this process logs meanwhile is none of it.
     """
     inherited = dict.fromkeys(name for name in os.environ if name.startswith("PARTYLINE_"))
-    known = structlog.get_config()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
-    try:
+    with logs_as_before():
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
         return await asyncio.to_thread(CliRunner().invoke, main, words, env={**inherited, **(env or {})}, input=stdin)
+
+
+@contextmanager
+def logs_as_before() -> Iterator[None]:
+    """A command sets logging up for its process: here that is taken back, or later tests would hear nothing."""
+    root, known = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    try:
+        yield
     finally:
         structlog.configure(**known)
+        root.handlers = handlers
+        root.setLevel(level)
 
 
 @dataclass

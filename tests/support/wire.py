@@ -180,6 +180,12 @@ async def reopened(database_url: str, data_dir: Path, **more: Any) -> AsyncItera
         yield World(hub, simulator, session)
 
 
+LOCKS_HERE = (
+    "(select * from pg_locks where database = (select oid from pg_database where datname = current_database())) l"
+)
+"""The locks of one database, for queries: hubs of other tests may be at the same server."""
+
+
 async def ask(database_url: str, sql: str, *args: Any) -> Any:
     """One value from the database."""
     async with connected(database_url) as conn:
