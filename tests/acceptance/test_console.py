@@ -293,6 +293,7 @@ class Stream:
         """Wait for a topic; gives all that were heard until then."""
         while topic not in self.seen:
             line = await self._line()
+            assert line or not self._answer.content.at_eof(), "the stream ended"
             if line.startswith("data: "):
                 self.seen |= set(line.removeprefix("data: ").split())
         return self.seen

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -186,7 +186,8 @@ class Listeners:
                     self._tell(hints, reaches)
                     if time.monotonic() >= around:
                         self._tell_around(*(await lookout.look_around(conn)))
-                        await self._end_over(context, await console_sessions.list_live(conn, self._sessions()))
+                        asked = self._sessions()
+                        self._end_over(context, asked, await console_sessions.list_live(conn, asked))
                         around = time.monotonic() + AROUND
                 pause = TICK
             except Exception as error:
@@ -226,10 +227,14 @@ class Listeners:
             viewer = listener.service_id
             listener.hear(topics if viewer is None else (topics & FOR_ALL) | by_service.get(viewer, set()), now)
 
-    async def _end_over(self, context: Context, still: dict[bytes, bytes | None]) -> None:
-        """End the streams whose sessions ended, ran out, or lost their key."""
+    def _end_over(self, context: Context, asked: Collection[bytes], still: Mapping[bytes, bytes | None]) -> None:
+        """End the streams whose sessions ended, ran out, or lost their key; whoever came while these were read was not
+        asked about.
+        """
         for listener in self._open:
             token_hash = listener.session.token_hash
+            if token_hash not in asked:
+                continue
             if token_hash not in still or not holds(context, token_hash, still[token_hash]):
                 listener.is_ended = True
                 listener.wake.set()
